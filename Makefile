@@ -1,0 +1,50 @@
+# Needs make and Python 3.11 or newer; everything else goes into $(VENV), from requirements.lock.
+
+VENV ?= .venv
+PROFILE ?= quick
+JOBS ?= 2
+
+# The first of these that is new enough builds the environment.
+PYTHON ?= python3 python3.13 python3.12 python3.11
+new_enough = import sys; sys.exit(sys.version_info < (3, 11))
+python = $(firstword $(foreach p,$(PYTHON),$(shell $(p) -c '$(new_enough)' 2>/dev/null && echo $(p))))
+
+bin = $(VENV)/bin
+sources = $(wildcard srlib tests notebooks benchmarks)
+installed = $(VENV)/.installed
+
+.PHONY: help figures test lab lint lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+figures: $(installed) ## every figure and claim, into build/ (PROFILE=quick or paper, JOBS=2)
+	$(bin)/srlib regenerate --profile $(PROFILE) --out build --jobs $(JOBS)
+
+test: $(installed) ## the unit tests, then every notebook, output for output
+	$(bin)/pytest
+	$(bin)/pytest --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
+
+lab: $(installed) ## JupyterLab on the notebooks
+	$(bin)/jupyter lab notebooks/
+
+lint: $(installed) ## ruff: rules and formatting, notebooks too
+	$(bin)/ruff check $(sources)
+	$(bin)/ruff format --check $(sources)
+
+lock: ## pin what pyproject.toml asks for, keeping the pins that still fit (needs uv)
+	uv pip compile pyproject.toml --extra dev --quiet --output-file requirements.lock \
+	    --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	    --custom-compile-command 'make lock'
+
+clean: ## remove what was built, but not the environment
+	rm -rf build dist *.egg-info .hypothesis .pytest_cache .ruff_cache
+	find $(sources) -name __pycache__ -prune -exec rm -rf {} +
+
+# Starts over, in an emptied folder, when a dependency has changed.
+$(installed): pyproject.toml requirements.lock
+	@test -n '$(python)' || { echo 'srlib needs Python 3.11 or newer: make PYTHON=/path/to/python' >&2; exit 1; }
+	$(python) -m venv $(if $(wildcard $@),--clear) $(VENV)
+	$(bin)/pip install --quiet --require-hashes -r requirements.lock
+	$(bin)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
