@@ -1,23 +1,23 @@
-"""Fused CPU kernels: Philox words and rounding in one pass over the bits of an array.
+"""Fused CPU kernels: Philox words, threshold and rounding of an array in one pass.
 
-Nothing here knows a format or a scheme by name; `rounding` passes integers. A magnitude lies between
-two neighbours of the format, at a fraction theta above the lower one, held as an integer of B bits
-(B = 30 in a float32 carrier, 62 in a float64 carrier). It moves away from zero where
-
-    uniform - (nearest and lower is odd) < theta + toward_away + sign(x) upward - sign(x) sign(v) against,
-
-`uniform` being B bits made of one random word, or one half for round-to-nearest. `reference` holds the
-same in plain array operations, and the tests compare the two bit for bit.
+Nothing here knows a format or a scheme by name. A format comes as a `Grid`; a scheme as the thresholds that theta is
+compared with, or as the amounts that are added to theta before a random word decides. `reference` is the specification
+of what is computed, and the tests compare the two bit for bit.
 """
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import NamedTuple
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import float32, float64, int32, int64
+from numba.extending import intrinsic
 
-LANES = 64
-BLOCK = 4 * LANES
+BLOCK = 1024  # elements at a time: what a block needs stays in the first-level cache
+_SMALL = 1 << 17  # fewer elements are not worth a second thread
 
 _MASK = np.uint64(0xFFFFFFFF)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -27,61 +27,222 @@ _SHIFT = np.uint64(32)
 _jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 
 
-@_jit
-def fill_words(words, block, count, draw, replicate, seed):
-    """The random words of elements ``BLOCK * block`` to ``+ count`` of one replicate in one draw.
 
-    Lane j of the block runs Philox4x32-10 on the counter (LANES * block + j, draw, replicate); its word w
-    belongs to element ``LANES * w + j``. Lanes are 64 bits wide and masked to 32, which makes the widening
-    multiply one SIMD instruction.
+class Grid(NamedTuple):
+    """A format as the kernels want it: emin, scalings to and from the significand, and the upper end."""
+
+    emin: int
+    to_integer: float  # 2^(p − 2)
+    from_integer: float  # 2^(1 − p)
+    below: float  # 2^emin where there are no subnormals, else 0
+    largest: float
+    overflow: float  # what replaces a magnitude beyond the largest
+
+
+@intrinsic
+def _bitcast(typing, x, to):
+    """Reinterpret the bits of a number as another type of the same size."""
+    target = to.instance_type
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], context.get_value_type(target))
+
+    return target(x, to), generate
+
+
+def _llvm_unary(name):
+    @intrinsic
+    def function(typing, x):
+        def generate(context, builder, signature, arguments):
+            kind = context.get_value_type(x)
+            declared = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind]))
+            return builder.call(declared, arguments)
+
+        return x(x), generate
+
+    return function
+
+
+_floor = _llvm_unary("llvm.floor")
+_rint = _llvm_unary("llvm.rint")
+_abs = _llvm_unary("llvm.fabs")
+
+
+@_jit
+def fill_words(words, counter, draw, replicate, seed):
+    """Fill an array of uint32, of a length that is a multiple of 4, with the words of the counters from `counter` on.
+
+    Philox4x32-10 in 64-bit lanes masked to 32 bits, so that the widening multiply is one SIMD instruction.
     """
     draw_low, draw_high = draw & _MASK, draw >> _SHIFT
-    for j in range(min(count, LANES)):
-        c0, c1, c2, c3 = np.uint64(block * LANES + j), draw_low, draw_high, replicate
+    for j in range(words.size >> 2):
+        c0, c1, c2, c3 = (counter + np.uint64(j)) & _MASK, draw_low, draw_high, replicate
         k0, k1 = seed & _MASK, seed >> _SHIFT
         for _ in range(10):
             p0, p1 = _M0 * c0, _M1 * c2
             c0, c1, c2, c3 = (p1 >> _SHIFT) ^ c1 ^ k0, p1 & _MASK, (p0 >> _SHIFT) ^ c3 ^ k1, p0 & _MASK
             k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-        words[j] = np.uint32(c0)
-        words[j + LANES] = np.uint32(c1)
-        words[j + 2 * LANES] = np.uint32(c2)
-        words[j + 3 * LANES] = np.uint32(c3)
+        words[4 * j] = np.uint32(c0)
+        words[4 * j + 1] = np.uint32(c1)
+        words[4 * j + 2] = np.uint32(c2)
+        words[4 * j + 3] = np.uint32(c3)
 
 
-@_jit
-def _round32(x, v, out, words, grid, rule, scale):
-    i32, u32 = np.int32, np.uint32
-    drop0, emin, smallest, largest, overflow, infinity = grid
-    toward_away, upward, against, nearest, _ = rule
-    drop0, emin = i32(drop0), i32(emin + drop0)
-    smallest, largest, overflow, infinity = i32(smallest), i32(largest), i32(overflow), i32(infinity)
-    toward_away, upward, against, nearest = i32(toward_away), i32(upward), i32(against), i32(nearest)
-    s0, s1 = scale
-    bits_in, bits_out = x.view(np.int32), out.view(np.int32)
-    signed = v.size > 0
-    for i in range(x.size):
-        bits = bits_in[i]
-        negative = i32(bits >> i32(31))
-        magnitude = i32(bits & i32(0x7FFFFFFF))
-        drop = i32(max(i32(emin - i32(max(i32(magnitude >> i32(23)), i32(1)))), drop0)) & i32(31)
-        step = i32(i32(1) << drop)
-        lower = i32(magnitude & i32(-step))
-        theta = i32(i32(magnitude - lower) << i32(i32(30) - drop))
-        odd = i32(i32(i32(lower & step) != i32(0)) & nearest)
-        deep = magnitude < smallest
-        theta = i32(np.abs(x[i]) * s0 * s1) if deep else theta
-        upper = smallest if deep else i32(lower + step)
-        lower = i32(0) if deep else lower
-        odd = i32(0) if deep else odd
-        push = upward
-        if signed:
-            push = i32((against if v[i] < 0 else i32(0)) - (against if v[i] > 0 else i32(0)))
-        push = i32(i32(push ^ negative) - negative)
-        uniform = i32(i32(words[i] >> u32(2)) - odd)
-        away = uniform < i32(theta + i32(toward_away + push))
-        rounded = upper if (away & (magnitude != lower)) else lower
-        rounded = overflow if rounded > largest else rounded
-        special = infinity if magnitude == i32(0x7F800000) else magnitude
-        rounded = rounded if magnitude < i32(0x7F800000) else special
-        bits_out[i] = i32(rounded | i32(bits & i32(-0x80000000)))
+@numba.njit
+def _binade32(x, emin):
+    """Return 2^e and 2^(1 − e), where e is the exponent of x but at least emin."""
+    field = max((_bitcast(x, int32) >> int32(23)) & int32(0xFF), int32(emin + 127))
+    return _bitcast(int32(field << int32(23)), float32), _bitcast(int32((int32(255) - field) << int32(23)), float32)
+
+
+@numba.njit
+def _binade64(x, emin):
+    field = max((_bitcast(x, int64) >> int64(52)) & int64(0x7FF), int64(emin + 1023))
+    return _bitcast(int64(field << int64(52)), float64), _bitcast(int64((int64(2047) - field) << int64(52)), float64)
+
+
+@numba.njit
+def _is_above32(theta, word, scale, shift):
+    # The threshold as a 32-bit word; one of 2^bits or more is above every word.
+    threshold = _rint(theta * scale)
+    reached = min(max(threshold, float32(0.0)), float32(4294967040.0))
+    return ((word >> shift) < np.uint32(reached)) | (threshold >= scale)
+
+
+@numba.njit
+def _is_above64(theta, word, scale, shift):
+    threshold = _rint(theta * scale)
+    return int64(word >> shift) < int64(min(max(threshold, 0.0), 4294967296.0))
+
+
+def _kernels(real, whole, binade, is_above):
+    """Return the two rounding kernels of a carrier: by thresholds, and by random words."""
+    one, half, zero = real(1.0), real(0.5), real(0.0)
+    sign_bit = whole(np.iinfo(whole.name).min)
+
+    @numba.njit
+    def locate(x, grid):
+        """Return the significand, theta, the unit of the significand, and 2^e: |x| = (significand + theta)·unit·2^e."""
+        magnitude = _abs(x)
+        up, down = binade(x, grid[0])
+        deep = magnitude < real(grid[3])
+        scaled = magnitude * down * (half if deep else real(grid[1]))
+        significand = _floor(scaled)
+        return significand, scaled - significand, one if deep else real(grid[2]), up
+
+    @numba.njit
+    def finish(x, significand, unit, up, away, grid):
+        magnitude = _abs(x)
+        away = away & (significand * unit * up != magnitude)
+        rounded = (significand + (one if away else zero)) * unit * up
+        # Written so that the NaN which 0·inf makes of an infinite x counts as too large.
+        rounded = rounded if rounded <= real(grid[4]) else real(grid[5])
+        signed = _bitcast(_bitcast(rounded, whole) | (_bitcast(x, whole) & sign_bit), real)
+        return signed if magnitude == magnitude else x
+
+    @numba.njit(nogil=True, cache=True, boundscheck=False)
+    def deterministic(x, out, begin, end, grid, positive, negative):
+        """Round elements begin to end: away from zero where theta is above the threshold of the sign of x.
+
+        At the threshold it is away from zero where the significand is odd.
+        """
+        scratch = np.empty(BLOCK, x.dtype)
+        for start in range(begin, end, BLOCK):
+            count = min(BLOCK, end - start)
+            source, target = x[start : start + count], scratch[:count]
+            for i in range(count):
+                significand, theta, unit, up = locate(source[i], grid)
+                threshold = real(negative) if source[i] < zero else real(positive)
+                odd = significand * half != _floor(significand * half)
+                away = (theta > threshold) | ((theta == threshold) & odd)
+                target[i] = finish(source[i], significand, unit, up, away, grid)
+            out[start : start + count] = target  # by way of scratch, as out may be x itself
+
+    @numba.njit(nogil=True, cache=True, boundscheck=False)
+    def stochastic(x, v, out, begin, end, grid, upward, against, bits, row, replicates, draw, seed):
+        """Round elements begin to end: away from zero with probability theta + upward − sign(x)·sign(v)·against.
+
+        Element i is element i mod `row` of the replicate numbered ``replicates[i // row]``. Without elements in `v`,
+        sign(v) is 0.
+        """
+        scratch = np.empty(BLOCK, x.dtype)
+        words = np.empty(BLOCK + 8, np.uint32)
+        upward, against = real(upward), real(against)
+        scale, shift = real(2.0**bits), np.uint32(32 - bits)
+        start = begin
+        while start < end:
+            element = start % row
+            count = min(BLOCK, end - start, row - element)
+            ahead = element & 3
+            needed = (ahead + count + 3) & ~3
+            fill_words(words[:needed], np.uint64(element >> 2), draw, np.uint64(replicates[start // row]), seed)
+            source, target, word = x[start : start + count], scratch[:count], words[ahead : ahead + count]
+            if v.size:
+                direction = v[start : start + count]
+                for i in range(count):
+                    significand, theta, unit, up = locate(source[i], grid)
+                    opposed = (source[i] > zero) == (direction[i] < zero)
+                    push = against if opposed else -against
+                    push = push if direction[i] != zero else zero
+                    push = push if direction[i] == direction[i] else zero
+                    away = is_above(theta + push, word[i], scale, shift)
+                    target[i] = finish(source[i], significand, unit, up, away, grid)
+            else:
+                for i in range(count):
+                    significand, theta, unit, up = locate(source[i], grid)
+                    away = is_above(theta + upward, word[i], scale, shift)
+                    target[i] = finish(source[i], significand, unit, up, away, grid)
+            out[start : start + count] = target
+            start += count
+
+    return deterministic, stochastic
+
+
+_KERNELS = {
+    np.dtype(np.float32): _kernels(float32, int32, _binade32, _is_above32),
+    np.dtype(np.float64): _kernels(float64, int64, _binade64, _is_above64),
+}
+
+
+def round_deterministic(x, out, grid: Grid, positive: float, negative: float) -> None:
+    """Round a contiguous NumPy array into `out`, a contiguous array like it that may be `x` itself.
+
+    The magnitude moves up where theta is above the threshold of its sign, or equal to it and the significand odd.
+    """
+    kernel = _KERNELS[x.dtype][0]
+    x, out = x.reshape(-1), out.reshape(-1)
+    _in_threads(x.size, lambda begin, end: kernel(x, out, begin, end, grid, positive, negative))
+
+
+def round_stochastic(x, v, out, grid: Grid, upward, against, bits, replicates: range, draw: int, seed: int) -> None:
+    """Round a contiguous NumPy array into `out`, a contiguous array like it that may be `x` itself.
+
+    The magnitude moves up with probability theta + upward − sign(x)·sign(v)·against, by the random words of draw number
+    `draw` of the stream `seed`; the leading axis is that of the replicates, if there are several.
+    """
+    kernel = _KERNELS[x.dtype][1]
+    row = max(x.size // len(replicates), 1)
+    x, out = x.reshape(-1), out.reshape(-1)
+    v = np.empty(0, x.dtype) if v is None else v.reshape(-1)
+    numbers, draw, seed = np.array(replicates, dtype=np.uint64), np.uint64(draw), np.uint64(seed)
+
+    def span(begin, end):
+        kernel(x, v, out, begin, end, grid, upward, against, bits, row, numbers, draw, seed)
+
+    _in_threads(x.size, span)
+
+
+def _in_threads(size, span):
+    """Call span(begin, end) on contiguous parts of range(size), in as many threads as numba.get_num_threads() says."""
+    threads = numba.get_num_threads() if size >= _SMALL else 1
+    if threads == 1:
+        span(0, size)
+        return
+    part = -(-size // (threads * BLOCK)) * BLOCK
+    starts = range(0, size, part)
+    list(_pool(os.getpid(), threads).map(lambda begin: span(begin, min(begin + part, size)), starts))
+
+
+@lru_cache(maxsize=1)
+def _pool(process, threads):  # a forked process has none of its parent's threads
+    return ThreadPoolExecutor(threads, thread_name_prefix="srlib")

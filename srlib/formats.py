@@ -1,0 +1,244 @@
+"""Number formats of low precision: what their finite values are (SPEC, Formats)."""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from srlib import checks
+
+_OVERFLOWS = ("inf", "nan", "saturate")
+_MOST_VALUES = 2**20
+
+
+@dataclass(frozen=True)
+class Format:
+    """A floating-point format with values ±m·2^(e − p + 1), where m < 2^p and emin ≤ e ≤ emax.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in figures and messages.
+    precision : int
+        p, the bits of the significand, the leading one included: from 2 to 53.
+    emin, emax : int
+        Exponents of the smallest and the largest normal binade, −1022 ≤ emin ≤ emax ≤ 1023.
+    subnormals : bool
+        Whether there are values between 0 and 2^emin, with m < 2^(p − 1).
+    overflow : {"inf", "nan", "saturate"}
+        What a result beyond the largest finite value becomes: ±inf, NaN, or ± the largest finite value. With "nan" and
+        "saturate" the format holds no infinity, and ±inf becomes the same.
+    largest_significand : int, optional
+        m of the largest finite value, 2^(p − 1) ≤ m < 2^p; 2^p − 1 if not given. In e4m3 it is 14, as 15 is a NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these.
+    """
+
+    name: str
+    precision: int
+    emin: int
+    emax: int
+    subnormals: bool = True
+    overflow: str = "inf"
+    largest_significand: int | None = None
+
+    def __post_init__(self):
+        checks.integer("precision", self.precision, 2, 53)
+        checks.integer("emin", self.emin, -1022, 1023)
+        checks.integer("emax", self.emax, self.emin, 1023)
+        checks.choice("overflow", self.overflow, _OVERFLOWS)
+        ones = 2**self.precision - 1
+        if self.largest_significand is None:
+            object.__setattr__(self, "largest_significand", ones)
+        checks.integer("largest_significand", self.largest_significand, (ones + 1) // 2, ones)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def fixed(cls, integer_bits: int, fraction_bits: int) -> "Format":
+        """Return the fixed-point format of all multiples of 2^−f below 2^i in magnitude; it saturates.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If i or f is not an integer or negative, or i + f is not from 2 to 53.
+        """
+        i = checks.integer("integer_bits", integer_bits, 0)
+        f = checks.integer("fraction_bits", fraction_bits, 0)
+        checks.integer("integer_bits + fraction_bits", i + f, 2, 53)
+        return cls(f"fixed({i},{f})", i + f, i - 1, i - 1, overflow="saturate")
+
+    @classmethod
+    def parse(cls, text: "str | Format") -> "Format":
+        """Return the format that a name stands for, such as "binary8" or "fixed(4,4)"; a Format is its own.
+
+        Raises
+        ------
+        ValueError
+            If there is none of that name.
+        """
+        if isinstance(text, Format):
+            return text
+        if isinstance(text, str):
+            if text in FORMATS:
+                return FORMATS[text]
+            if fixed := re.fullmatch(r"fixed\( *(\d+) *, *(\d+) *\)", text):
+                return cls.fixed(int(fixed[1]), int(fixed[2]))
+        raise ValueError(f"format is {text!r}; must be a Format, fixed(i,f) or one of {', '.join(FORMATS)}")
+
+    @property
+    def unit_roundoff(self) -> float:
+        """u = 2^−p: the largest relative error of round-to-nearest in the normal range."""
+        return math.ldexp(1.0, -self.precision)
+
+    @property
+    def largest(self) -> float:
+        """The largest finite value."""
+        return math.ldexp(self.largest_significand, self.emax - self.precision + 1)
+
+    @property
+    def smallest_normal(self) -> float:
+        """2^emin."""
+        return math.ldexp(1.0, self.emin)
+
+    @property
+    def smallest_subnormal(self) -> float:
+        """2^(emin − p + 1), the smallest positive value; with subnormals off it is 2^emin instead."""
+        return math.ldexp(1.0, self.emin - self.precision + 1) if self.subnormals else self.smallest_normal
+
+    def values(self) -> np.ndarray:
+        """Return all finite values, ascending, as float64, with one zero.
+
+        Raises
+        ------
+        ValueError
+            If there are more than 2^20 of them.
+        """
+        half = 2 ** (self.precision - 1)
+        count = 2 * half * (self.emax - self.emin + 2)
+        if count > _MOST_VALUES:
+            raise ValueError(f"format {self} has some {count} values; values() lists at most {_MOST_VALUES}")
+        exponents = np.arange(self.emin, self.emax + 1)[:, None] - (self.precision - 1)
+        normal = np.ldexp(np.arange(half, 2 * half, dtype=np.float64), exponents).ravel()
+        below = np.arange(1, half) * self.smallest_subnormal if self.subnormals else np.empty(0)
+        positive = np.concatenate([below, normal[normal <= self.largest]])
+        return np.concatenate([-positive[::-1], [0.0], positive])
+
+    def neighbours(self, x):
+        """Return the values next to x from below and from above, as if the exponent were unbounded above.
+
+        Parameters
+        ----------
+        x : float, or array of float32 or float64
+            A value of the format is its own two neighbours, and so are ±inf and NaN.
+
+        Returns
+        -------
+        below, above : of the type, shape and dtype of `x`
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` is of another type, or its dtype cannot hold the format.
+        """
+        y = self._carried(x)
+        xp = array_namespace(y)
+        significand, gap, _ = self.locate(y)
+        lower = significand * gap
+        room = xp.finfo(y.dtype).max - lower >= gap
+        upper = xp.where(room, lower + xp.where(room, gap, xp.zeros_like(gap)), xp.full_like(gap, math.inf))
+        own = ~xp.isfinite(y) | (lower == xp.abs(y))
+        negative = y < 0
+        below, above = xp.where(negative, -upper, lower), xp.where(negative, -lower, upper)
+        return xp.where(own, y, below)[()], xp.where(own, y, above)[()]
+
+    def ulp(self, x):
+        """Return the gap between |x|, or the value below it, and the next value away from zero; NaN at ±inf and NaN.
+
+        Parameters
+        ----------
+        x : float, or array of float32 or float64
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` is of another type, or its dtype cannot hold the format.
+        """
+        y = self._carried(x)
+        xp = array_namespace(y)
+        return xp.where(xp.isfinite(y), self.locate(y)[1], xp.full_like(y, math.nan))[()]
+
+    def locate(self, x):
+        """Return where the magnitude of each element lies: |x| = (significand + theta)·gap.
+
+        Parameters
+        ----------
+        x : array of float32 or float64 that can hold the format
+            What is not finite is taken for 0.
+
+        Returns
+        -------
+        significand, gap, theta : arrays like `x`
+            An integer; the distance of the two neighbours, a power of two; and the position between them,
+            0 ≤ theta < 1. All are exact, but that theta underflows to 0 where |x| / gap is below the carrier's range.
+        """
+        xp = array_namespace(x)
+        magnitude = xp.where(xp.isfinite(x), xp.abs(x), xp.zeros_like(x))
+        flat = xp.reshape(magnitude, (-1,))
+        binades, gaps = (xp.asarray(table, dtype=x.dtype, device=device(x)) for table in self._binades(_carrier(x)))
+        binade = xp.searchsorted(binades, flat, side="right")
+        gap = xp.reshape(xp.take(gaps, binade, axis=0), x.shape)
+        scaled = magnitude / gap
+        significand = xp.floor(scaled)
+        return significand, gap, scaled - significand
+
+    def check_carrier(self, x) -> None:
+        """Raise ValueError if arrays of the dtype of `x` cannot hold every value of the format."""
+        carrier = _carrier(x)
+        precision, emin, emax = _CARRIERS[carrier]
+        if self.precision > precision:
+            raise ValueError(f"format {self} has precision {self.precision}; a {carrier} array has {precision}")
+        if self.emin < emin or self.emax > emax:
+            raise ValueError(
+                f"format {self} has exponents from {self.emin} to {self.emax}; "
+                f"those of a {carrier} array are from {emin} to {emax}"
+            )
+
+    def _carried(self, x):
+        y = checks.real_array("x", x)
+        self.check_carrier(y)
+        return y
+
+    @lru_cache(maxsize=64)  # noqa: B019  (formats are few and small)
+    def _binades(self, carrier):
+        """Return the lower ends of the carrier's binades from emin on, and the gap below, in and above each."""
+        tops = range(self.emin, _CARRIERS[carrier][2] + 1)
+        gaps = [math.ldexp(1.0, e - self.precision + 1) for e in tops]
+        return [math.ldexp(1.0, e) for e in tops], [self.smallest_subnormal, *gaps]
+
+
+_CARRIERS = {"float32": (24, -126, 127), "float64": (53, -1022, 1023)}
+
+
+def _carrier(x):
+    return "float32" if x.dtype == array_namespace(x).float32 else "float64"
+
+
+_NAMED = (
+    Format("binary8", 3, -14, 15),
+    Format("e4m3", 4, -6, 8, overflow="nan", largest_significand=14),
+    Format("bfloat16", 8, -126, 127),
+    Format("binary16", 11, -14, 15),
+    Format("tf32", 11, -126, 127),
+    Format("binary32", 24, -126, 127),
+    Format("binary64", 53, -1022, 1023),
+)
+FORMATS = {fmt.name: fmt for fmt in _NAMED}
+FORMATS["e5m2"] = FORMATS["binary8"]

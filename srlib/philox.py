@@ -1,0 +1,143 @@
+"""Counter-based random words: Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, the Random123 library).
+
+The 32-bit word that rounds element i of replicate r in draw n of a stream depends on (seed, r, n, i) alone (SPEC,
+Randomness): it is word i mod 4 of the block with counter (⌊i/4⌋, n mod 2^32, ⌊n/2^32⌋, r) and key
+(seed mod 2^32, ⌊seed/2^32⌋).
+"""
+
+import math
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from srlib import checks
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
+_MASK = 0xFFFFFFFF
+
+
+def philox4x32(counter, key):
+    """Return the four words of Philox4x32-10.
+
+    Parameters
+    ----------
+    counter : four integer arrays of uint64 that broadcast, each element below 2^32
+    key : two ints below 2^32
+
+    Returns
+    -------
+    tuple of four arrays of uint64, each element below 2^32
+    """
+    c0, c1, c2, c3 = counter
+    xp = array_namespace(c0, c1, c2, c3)
+    k0, k1 = key
+    word = _uint64(xp, c0)
+    mask, shift, m0, m1 = word(_MASK), word(32), word(_MULTIPLIERS[0]), word(_MULTIPLIERS[1])
+    for _ in range(10):
+        p0, p1 = c0 * m0, c2 * m1
+        c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ word(k0), p1 & mask, (p0 >> shift) ^ c3 ^ word(k1), p0 & mask
+        k0, k1 = (k0 + _INCREMENTS[0]) & _MASK, (k1 + _INCREMENTS[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+def _uint64(xp, like):
+    return lambda value: xp.asarray(value, dtype=xp.uint64, device=device(like))
+
+
+class Philox:
+    """A stream of random words, one draw for each array that is rounded.
+
+    Parameters
+    ----------
+    seed : int
+        0 ≤ seed < 2^64.
+    replicates : int or range, optional
+        A count, or a range of replicate numbers below 2^32. Then the leading axis of every array is the replicate axis,
+        and a replicate has the same words whichever others are there. Without it, an array is replicate 0 as a whole.
+    bits : int
+        How many bits of each word a rounding takes, from the top: 1 to 32.
+
+    Attributes
+    ----------
+    seed, bits : int
+    replicates : range or None
+    draws : int
+        How many draws have been taken; it may be set, to go on where another stream stopped.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these.
+    """
+
+    def __init__(self, seed: int, replicates: int | range | None = None, bits: int = 32):
+        self.seed = checks.integer("seed", seed, 0, 2**64 - 1)
+        self.bits = checks.integer("bits", bits, 1, 32)
+        self.replicates = None if replicates is None else _replicate_range(replicates)
+        self.draws = 0
+
+    def __repr__(self) -> str:
+        return f"Philox({self.seed}, replicates={self.replicates}, bits={self.bits}, draws={self.draws})"
+
+    def take(self) -> int:
+        """Return the number of the next draw, which is then taken."""
+        self.draws += 1
+        return self.draws - 1
+
+    def numbers(self) -> range:
+        """Return the replicate numbers, those along the leading axis of an array; just 0 without replicates."""
+        return range(1) if self.replicates is None else self.replicates
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError if the leading axis of an array of this shape is not the replicate axis."""
+        if self.replicates is not None and shape[:1] != (len(self.replicates),):
+            raise ValueError(f"x has shape {shape}; its first axis must be the {len(self.replicates)} replicates of rng")
+
+    def words(self, x):
+        """Take a draw and return the random words of its elements.
+
+        Parameters
+        ----------
+        x : array
+            For its shape, array library and device. The leading axis must be that of the replicates, if there are any.
+
+        Returns
+        -------
+        array of uint64 and of the shape of `x`, each element below 2^32
+
+        Raises
+        ------
+        ValueError
+            If the leading axis of `x` has another length than there are replicates.
+        """
+        self.check_shape(x.shape)
+        draw, numbers = self.take(), self.numbers()
+        xp = array_namespace(x)
+        word = _uint64(xp, x)
+        size = math.prod(x.shape) // max(len(numbers), 1)
+        block = xp.arange(-(-size // 4), dtype=xp.uint64, device=device(x))[None, :]
+        replicate = xp.asarray(list(numbers), dtype=xp.uint64, device=device(x))[:, None]
+        zero = xp.zeros_like(block)
+        counter = (block & word(_MASK), zero + word(draw & _MASK), zero + word(draw >> 32), replicate)
+        words = philox4x32(counter, (self.seed & _MASK, self.seed >> 32))
+        interleaved = xp.stack(xp.broadcast_arrays(*words), axis=-1)
+        return xp.reshape(xp.reshape(interleaved, (len(numbers), -1))[:, :size], x.shape)
+
+    def uniform(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Take a draw and return (word + ½)/2^32 for each element, between 0 and 1, as a NumPy array of float64.
+
+        Raises
+        ------
+        ValueError
+            As for `words`.
+        """
+        return (self.words(np.empty(shape)) + 0.5) / 2.0**32
+
+
+def _replicate_range(replicates):
+    if not isinstance(replicates, range):
+        replicates = range(checks.integer("replicates", replicates, 1, 2**32))
+    if not replicates or min(replicates) < 0 or max(replicates) >= 2**32:
+        raise ValueError(f"replicates is {replicates}; must be a count or a range of numbers from 0 to {2**32 - 1}")
+    return replicates

@@ -1,0 +1,199 @@
+"""Rounding schemes: how probable it is that a number is rounded up, and the bias and variance that follow (SPEC D1)."""
+
+import math
+import re
+from dataclasses import dataclass
+from numbers import Real
+
+from array_api_compat import array_namespace
+
+from srlib import checks
+from srlib.formats import Format
+
+_DIRECTED = ("RZ", "RU", "RD")
+_STOCHASTIC = ("SR", "SR_eps", "signed_SR_eps")
+SCHEMES = ("RN", *_DIRECTED, *_STOCHASTIC)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A rounding scheme.
+
+    Parameters
+    ----------
+    name : {"RN", "RZ", "RU", "RD", "SR", "SR_eps", "signed_SR_eps"}
+        To nearest with ties to even; toward zero, up, down; stochastic, without bias, with a bias away from zero, with
+        a bias against the sign of a direction v.
+    eps : float
+        ε of the two biased schemes, 0 ≤ ε < 1; 0 for the others.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the name or ε is not of these.
+    """
+
+    name: str
+    eps: float = 0.0
+
+    def __post_init__(self):
+        checks.choice("scheme", self.name, SCHEMES)
+        if isinstance(self.eps, bool) or not isinstance(self.eps, Real):
+            raise TypeError(f"eps is {self.eps!r}; must be a real number")
+        if not 0 <= self.eps < 1:
+            raise ValueError(f"eps is {self.eps}; must be at least 0 and below 1")
+        if self.eps and not self.name.endswith("_eps"):
+            raise ValueError(f"eps is {self.eps}; must be 0 for {self.name}")
+        object.__setattr__(self, "eps", float(self.eps))
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.eps!r})" if self.name.endswith("_eps") else self.name
+
+    @classmethod
+    def parse(cls, text: "str | Scheme") -> "Scheme":
+        """Return the scheme that a text stands for, such as "RN" or "signed_SR_eps(0.1)"; a Scheme is its own.
+
+        Raises
+        ------
+        ValueError
+            If it stands for none, or ε is not in [0, 1).
+        """
+        if isinstance(text, Scheme):
+            return text
+        match = re.fullmatch(r"(\w+?)(?:\((.+)\))?", text) if isinstance(text, str) else None
+        if match and match[1] in SCHEMES and (match[2] is not None) == match[1].endswith("_eps"):
+            try:
+                return cls(match[1], float(match[2] or 0))
+            except ValueError as error:
+                raise ValueError(f"scheme is {text!r}: {error}") from None
+        allowed = ", ".join(f"{name}(eps)" if name.endswith("_eps") else name for name in SCHEMES)
+        raise ValueError(f"scheme is {text!r}; must be a Scheme or one of {allowed}")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether it takes random words."""
+        return self.name in _STOCHASTIC
+
+    @property
+    def signed(self) -> bool:
+        """Whether it needs a direction v."""
+        return self.name == "signed_SR_eps"
+
+    def prob_away(self, x, fmt: Format, v=None):
+        """Return the probability of moving away from zero, for elements strictly between two values of the format.
+
+        Parameters
+        ----------
+        x : array of float32 or float64
+        fmt : Format
+        v : array of the shape of `x`, for a signed scheme
+
+        Returns
+        -------
+        array like `x`
+            Evaluated in the dtype of `x`; 0 for values of the format and for what is not finite.
+        """
+        xp = array_namespace(x)
+        significand, gap, theta = fmt.locate(x)
+        between = xp.isfinite(x) & (significand * gap != xp.abs(x))
+        return xp.where(between, self._prob_away(xp, theta, significand, x, v), xp.zeros_like(x))
+
+    def _prob_away(self, xp, theta, significand, x, v):
+        one, zero = xp.ones_like(theta), xp.zeros_like(theta)
+        match self.name:
+            case "RN":
+                odd = xp.remainder(significand, xp.full_like(theta, 2.0)) == 1
+                return xp.where((theta > 0.5) | ((theta == 0.5) & odd), one, zero)
+            case "RZ":
+                return zero
+            case "RU":
+                return xp.where(x > 0, one, zero)
+            case "RD":
+                return xp.where(x < 0, one, zero)
+            case "SR":
+                return theta
+            case "SR_eps":
+                return xp.clip(theta + self.eps, 0.0, 1.0)
+            case "signed_SR_eps":
+                return xp.clip(theta - _sign(xp, x, x) * _sign(xp, v, x) * self.eps, 0.0, 1.0)
+
+
+def _sign(xp, x, like):
+    """Return −1, 0 or 1 in the dtype of `like`; 0 for NaN."""
+    return xp.astype(x > 0, like.dtype) - xp.astype(x < 0, like.dtype)
+
+
+def prob_up(x, fmt: Format | str, scheme: Scheme | str, v=None):
+    """Return P(up), the probability that x becomes the value of the format above it (SPEC, Schemes).
+
+    Parameters
+    ----------
+    x : float, or array of float32 or float64
+    fmt : Format or str
+    scheme : Scheme or str
+    v : like `x`, of the same shape
+        Direction of a signed scheme; others ignore it.
+
+    Returns
+    -------
+    Like `x` and in its dtype; 0 for a value of the format, NaN for ±inf and NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` or `v` is of another type, `v` is missing or of another shape, there is no such format or scheme, or the
+        dtype cannot hold the format.
+    """
+    y, fmt, away, xp = _prepare(x, fmt, scheme, v)
+    significand, gap, _ = fmt.locate(y)
+    down_is_away = (y < 0) & (significand * gap != xp.abs(y))
+    return _finish(xp, y, xp.where(down_is_away, 1 - away, away))
+
+
+def mean_error(x, fmt: Format | str, scheme: Scheme | str, v=None):
+    """Return E[fl(x)] − x = gap·(P(up) − θ), as if the exponent were unbounded above (SPEC D1).
+
+    Parameters, result and errors as for `prob_up`, in the unit of `x`.
+    """
+    y, fmt, away, xp = _prepare(x, fmt, scheme, v)
+    significand, gap, theta = fmt.locate(y)
+    theta = xp.where(significand * gap == xp.abs(y), xp.zeros_like(theta), theta)
+    return _finish(xp, y, _sign(xp, y, y) * gap * (away - theta))
+
+
+def variance(x, fmt: Format | str, scheme: Scheme | str, v=None):
+    """Return the variance of fl(x), gap²·P(up)·(1 − P(up)), as if the exponent were unbounded above (SPEC D1).
+
+    Parameters, result and errors as for `prob_up`, in the unit of `x` squared.
+    """
+    y, fmt, away, xp = _prepare(x, fmt, scheme, v)
+    gap = fmt.locate(y)[1]
+    return _finish(xp, y, gap * gap * away * (1 - away))
+
+
+def _prepare(x, fmt, scheme, v):
+    y, fmt, scheme = checks.real_array("x", x), Format.parse(fmt), Scheme.parse(scheme)
+    fmt.check_carrier(y)
+    v = direction(scheme, v, y)
+    return y, fmt, scheme.prob_away(y, fmt, v), array_namespace(y)
+
+
+def direction(scheme: Scheme, v, x):
+    """Return the direction `v` as an array, or None where the scheme has no use for it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the scheme is signed and `v` is missing, or `v` is not real or not of the shape of `x`.
+    """
+    if v is None:
+        if scheme.signed:
+            raise ValueError(f"v is missing; {scheme} needs a direction of the shape of x, {x.shape}")
+        return None
+    v = checks.real_array("v", v)
+    checks.same_shape("v", v, x.shape)
+    return v if scheme.signed else None
+
+
+def _finish(xp, x, result):
+    return xp.where(xp.isfinite(x), result, xp.full_like(x, math.nan))[()]
