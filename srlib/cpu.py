@@ -88,17 +88,21 @@ def fill_words(words, counter, draw, replicate, seed):
         words[4 * j + 3] = np.uint32(c3)
 
 
+# Numba widens the result of every integer operation to 64 bits; the calls of int32 keep the lanes narrow.
+
+
 @numba.njit
 def _binade32(x, emin):
     """Return 2^e and 2^(1 − e), where e is the exponent of x but at least emin."""
-    field = max((_bitcast(x, int32) >> int32(23)) & int32(0xFF), int32(emin + 127))
-    return _bitcast(int32(field << int32(23)), float32), _bitcast(int32((int32(255) - field) << int32(23)), float32)
+    field = int32(max(int32(int32(_bitcast(x, int32) >> int32(23)) & int32(0xFF)), int32(emin + 127)))
+    inverse = int32(int32(255) - field)
+    return _bitcast(int32(field << int32(23)), float32), _bitcast(int32(inverse << int32(23)), float32)
 
 
 @numba.njit
 def _binade64(x, emin):
     field = max((_bitcast(x, int64) >> int64(52)) & int64(0x7FF), int64(emin + 1023))
-    return _bitcast(int64(field << int64(52)), float64), _bitcast(int64((int64(2047) - field) << int64(52)), float64)
+    return _bitcast(field << int64(52), float64), _bitcast((int64(2047) - field) << int64(52), float64)
 
 
 @numba.njit
@@ -137,7 +141,8 @@ def _kernels(real, whole, binade, is_above):
         rounded = (significand + (one if away else zero)) * unit * up
         # Written so that the NaN which 0·inf makes of an infinite x counts as too large.
         rounded = rounded if rounded <= real(grid[4]) else real(grid[5])
-        signed = _bitcast(_bitcast(rounded, whole) | (_bitcast(x, whole) & sign_bit), real)
+        sign = whole(_bitcast(x, whole) & sign_bit)
+        signed = _bitcast(whole(_bitcast(rounded, whole) | sign), real)
         return signed if magnitude == magnitude else x
 
     @numba.njit(nogil=True, cache=True, boundscheck=False)
