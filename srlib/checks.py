@@ -50,6 +50,11 @@ def real_array(name: str, value: object):
     return x
 
 
+def unwrapped(x):
+    """Return a NumPy array without axes as a scalar, and any other array as it is."""
+    return x if x.ndim else x[()]
+
+
 def same_shape(name: str, value, shape: tuple[int, ...]) -> None:
     """Raise ValueError if an array has not the shape that another argument gives."""
     if value.shape != shape:

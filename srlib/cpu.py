@@ -27,7 +27,6 @@ _SHIFT = np.uint64(32)
 _jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 
 
-
 class Grid(NamedTuple):
     """A format as the kernels want it: emin, scalings to and from the significand, and the upper end."""
 

@@ -157,7 +157,7 @@ class Format:
         own = ~xp.isfinite(y) | (lower == xp.abs(y))
         negative = y < 0
         below, above = xp.where(negative, -upper, lower), xp.where(negative, -lower, upper)
-        return xp.where(own, y, below)[()], xp.where(own, y, above)[()]
+        return checks.unwrapped(xp.where(own, y, below)), checks.unwrapped(xp.where(own, y, above))
 
     def ulp(self, x):
         """Return the gap between |x|, or the value below it, and the next value away from zero; NaN at ±inf and NaN.
@@ -173,7 +173,7 @@ class Format:
         """
         y = self._carried(x)
         xp = array_namespace(y)
-        return xp.where(xp.isfinite(y), self.locate(y)[1], xp.full_like(y, math.nan))[()]
+        return checks.unwrapped(xp.where(xp.isfinite(y), self.locate(y)[1], xp.full_like(y, math.nan)))
 
     def locate(self, x):
         """Return where the magnitude of each element lies: |x| = (significand + theta)·gap.

@@ -92,7 +92,9 @@ class Philox:
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError if the leading axis of an array of this shape is not the replicate axis."""
         if self.replicates is not None and shape[:1] != (len(self.replicates),):
-            raise ValueError(f"x has shape {shape}; its first axis must be the {len(self.replicates)} replicates of rng")
+            raise ValueError(
+                f"x has shape {shape}; its first axis must be the {len(self.replicates)} replicates of rng"
+            )
 
     def words(self, x):
         """Take a draw and return the random words of its elements.

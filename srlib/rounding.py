@@ -78,7 +78,7 @@ def _round_numpy(x, fmt, scheme, rng, v, out):
     else:
         cpu.round_deterministic(source, target, grid, *_THRESHOLDS[scheme.name])
     if out is None:
-        return target.reshape(x.shape)[()]
+        return checks.unwrapped(target.reshape(x.shape))
     if target is not out:
         out[...] = target.reshape(out.shape)
     return out

@@ -196,4 +196,4 @@ def direction(scheme: Scheme, v, x):
 
 
 def _finish(xp, x, result):
-    return xp.where(xp.isfinite(x), result, xp.full_like(x, math.nan))[()]
+    return checks.unwrapped(xp.where(xp.isfinite(x), result, xp.full_like(x, math.nan)))

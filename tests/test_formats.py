@@ -1,0 +1,157 @@
+import math
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import oracle
+import pytest
+from gfloat.formats import format_info_bfloat16, format_info_binary16, format_info_ocp_e4m3, format_info_ocp_e5m2
+
+from srlib import Format
+
+each_format = pytest.mark.parametrize("fmt", oracle.FORMATS, ids=str)
+SMALL = [fmt for fmt in oracle.FORMATS if fmt.precision <= 11 and fmt.name != "tf32"]
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("binary8", ml_dtypes.float8_e5m2),
+        ("e4m3", ml_dtypes.float8_e4m3fn),
+        ("bfloat16", ml_dtypes.bfloat16),
+        ("binary16", np.float16),
+        ("binary32", np.float32),
+        ("binary64", np.float64),
+    ],
+)
+def test_the_extremes_are_those_of_ml_dtypes(name, theirs):
+    fmt, info = Format.parse(name), ml_dtypes.finfo(theirs)
+    assert fmt.largest == float(info.max)
+    assert fmt.smallest_normal == float(info.smallest_normal)
+    assert fmt.smallest_subnormal == float(info.smallest_subnormal)
+    assert fmt.unit_roundoff == float(info.eps) / 2
+    assert fmt.ulp(1.0) == float(info.eps)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("binary8", format_info_ocp_e5m2),
+        ("e4m3", format_info_ocp_e4m3),
+        ("bfloat16", format_info_bfloat16),
+        ("binary16", format_info_binary16),
+    ],
+)
+def test_the_parameters_are_those_of_gfloat(name, theirs):
+    fmt = Format.parse(name)
+    assert (fmt.precision, fmt.emax, fmt.largest) == (theirs.precision, theirs.emax, theirs.max)
+    assert fmt.subnormals == theirs.has_subnormals
+    assert (fmt.overflow == "inf") == (theirs.num_posinfs > 0)
+    assert fmt.smallest_subnormal == theirs.smallest_subnormal
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "code"),
+    [
+        ("binary8", ml_dtypes.float8_e5m2, np.uint8),
+        ("e4m3", ml_dtypes.float8_e4m3fn, np.uint8),
+        ("bfloat16", ml_dtypes.bfloat16, np.uint16),
+        ("binary16", np.float16, np.uint16),
+    ],
+)
+def test_the_values_are_what_all_codes_mean(name, theirs, code):
+    with np.errstate(invalid="ignore"):
+        meant = np.arange(2 ** (8 * code().itemsize)).astype(code).view(theirs).astype(np.float64)
+    np.testing.assert_array_equal(Format.parse(name).values(), np.unique(meant[np.isfinite(meant)]))
+
+
+@pytest.mark.parametrize("fmt", SMALL, ids=str)
+def test_the_values_are_the_ones_of_the_definition(fmt):
+    finite = [value for value in oracle.magnitudes(fmt) if value <= oracle.largest(fmt)]
+    np.testing.assert_array_equal(fmt.values(), sorted({sign * value for value in finite for sign in (1.0, -1.0)}))
+
+
+def test_too_many_values_are_refused():
+    assert len(Format.parse("tf32").values()) == 2 * (254 * 1024 + 1023) + 1
+    with pytest.raises(ValueError, match=r"format binary32 has some \d+ values; values\(\) lists at most 1048576"):
+        Format.parse("binary32").values()
+
+
+@pytest.mark.parametrize("fmt", SMALL, ids=str)
+def test_neighbours_enclose_and_ulp_is_the_gap_away_from_zero(fmt):
+    values = oracle.magnitudes(fmt)
+    values = values[:: max(1, len(values) // 300)]
+    for x in [y for value in values for y in (value, math.nextafter(value, math.inf), -value * 1.3)]:
+        if abs(x) >= oracle.magnitudes(fmt)[-1]:
+            continue
+        below, above, _ = oracle.locate(x, fmt)
+        expected = (below, above) if x > 0 or x == 0 else (-above, -below)
+        assert tuple(map(float, fmt.neighbours(x))) == expected
+        after = next(value for value in oracle.magnitudes(fmt) if value > below)
+        assert fmt.ulp(x) == float(Fraction(after) - Fraction(below))
+
+
+def test_neighbours_and_ulp_take_arrays():
+    x = np.array([[-1.1, 0.0], [1.0, 1e-30]], dtype=np.float32)
+    below, above = Format.parse("binary8").neighbours(x)
+    np.testing.assert_array_equal(below, np.array([[-1.25, 0], [1, 0]], dtype=np.float32))
+    np.testing.assert_array_equal(above, np.array([[-1, 0], [1, 2**-16]], dtype=np.float32))
+    np.testing.assert_array_equal(Format.parse("binary8").ulp(x), [[0.25, 2**-16], [0.25, 2**-16]])
+    assert below.dtype == above.dtype == np.float32
+
+
+def test_beyond_the_ends_neighbours_go_on_and_infinities_and_nan_are_their_own():
+    binary8, bfloat16 = Format.parse("binary8"), Format.parse("bfloat16")
+    assert binary8.neighbours(60000.0) == (57344, 65536)
+    assert bfloat16.neighbours(np.float32(3.4e38)) == (np.float32(bfloat16.largest), math.inf)
+    assert binary8.neighbours(-math.inf) == (-math.inf, -math.inf)
+    assert all(math.isnan(value) for value in binary8.neighbours(math.nan))
+    assert math.isnan(binary8.ulp(math.inf)) and math.isnan(binary8.ulp(math.nan))
+
+
+def test_below_a_power_of_two_the_gap_is_halved():
+    fmt = Format.parse("binary8")
+    assert (fmt.ulp(4.0), fmt.ulp(3.9), fmt.ulp(-4.0)) == (1.0, 0.5, 1.0)
+
+
+def test_fixed_point_is_a_uniform_grid_that_saturates():
+    fmt = Format.fixed(3, 2)
+    np.testing.assert_array_equal(fmt.values(), np.arange(-31, 32) / 4)
+    assert fmt.overflow == "saturate"
+    assert Format.parse("fixed(3, 2)") == fmt == Format.parse(str(fmt))
+
+
+@pytest.mark.parametrize("name", ["binary8", "e4m3", "bfloat16", "binary16", "tf32", "binary32", "binary64"])
+def test_a_name_parses_to_the_format_that_has_it(name):
+    assert str(Format.parse(name)) == name
+    assert Format.parse(Format.parse(name)) is Format.parse(name)
+    assert Format.parse("e5m2") == Format.parse("binary8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((1, -14, 15), ValueError, "precision is 1; must be from 2 to 53"),
+        ((54, -14, 15), ValueError, "precision is 54; must be from 2 to 53"),
+        ((3.0, -14, 15), TypeError, "precision is 3.0; must be an integer"),
+        ((3, -1023, 15), ValueError, "emin is -1023; must be from -1022 to 1023"),
+        ((3, 15, 14), ValueError, "emax is 14; must be from 15 to 1023"),
+        ((3, -14, 15, True, "wrap"), ValueError, "overflow is 'wrap'; must be one of inf, nan, saturate"),
+        ((3, -14, 15, True, "nan", 8), ValueError, "largest_significand is 8; must be from 4 to 7"),
+    ],
+)
+def test_bad_parameters_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Format("bad", *arguments)
+
+
+@pytest.mark.parametrize("bits", [(0, 1), (-1, 4), (30, 24), (2, -1)])
+def test_bad_fixed_point_formats_are_refused(bits):
+    with pytest.raises(ValueError, match="bits"):
+        Format.fixed(*bits)
+
+
+@pytest.mark.parametrize("text", ["float8", "", "fixed(4)", "fixed(-1,4)", 8, None])
+def test_what_is_no_format_is_refused_with_what_there_is(text):
+    with pytest.raises(ValueError, match=r"must be a Format, fixed\(i,f\) or one of binary8, e4m3, bfloat16"):
+        Format.parse(text)

@@ -1,0 +1,312 @@
+import array_api_strict
+import ml_dtypes
+import numba
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srlib import Format, Philox, Scheme, reference, round_to
+
+DTYPES = [np.float32, np.float64]
+SMALL = [fmt for fmt in oracle.FORMATS if fmt.precision <= 11]
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+each_format = pytest.mark.parametrize("fmt", oracle.FORMATS, ids=str)
+each_small_format = pytest.mark.parametrize("fmt", SMALL, ids=str)
+each_scheme = pytest.mark.parametrize("scheme", oracle.SCHEMES)
+
+
+def directions(x):
+    """−1, 0, 1, −0, NaN, … in turn, of the shape of x."""
+    return np.resize(np.array([-2.0, 0.0, 1e-30, -0.0, np.nan, 3.0, -np.inf], dtype=x.dtype), x.shape)
+
+
+def assert_same_bits(actual, expected):
+    """Equal, with the signs of zeros; a NaN equals any NaN."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype and actual.shape == expected.shape
+    np.testing.assert_array_equal(actual, expected)
+    numbers = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(actual)[numbers], np.signbit(expected)[numbers])
+
+
+@each_small_format
+@each_scheme
+@each_dtype
+def test_edges_round_as_the_rationals_say(fmt, scheme, dtype):
+    x = oracle.edges(fmt, dtype)
+    v = directions(x)
+    words = Philox(3).words(x)
+    expected = [oracle.rounded(float(a), fmt, scheme, int(w), b, dtype) for a, w, b in zip(x, words, v, strict=True)]
+    assert_same_bits(round_to(x, fmt, scheme, Philox(3), v=v), np.array(expected, dtype=dtype))
+
+
+@pytest.mark.parametrize("name", ["binary8", "e4m3", "fixed(4,4)"])
+@pytest.mark.parametrize("scheme", ["RN", "SR", "SR_eps(0.1)", "signed_SR_eps(0.6)"])
+def test_every_binary16_value_rounds_as_the_rationals_say(name, scheme):
+    fmt, x = Format.parse(name), oracle.every_binary16(np.float32)
+    v = directions(x)
+    words = Philox(4).words(x)
+    zipped = zip(x, words, v, strict=True)
+    expected = [oracle.rounded(float(a), fmt, scheme, int(w), b, np.float32) for a, w, b in zipped]
+    assert_same_bits(round_to(x, fmt, scheme, Philox(4), v=v), np.array(expected, dtype=np.float32))
+
+
+@each_format
+@each_scheme
+@each_dtype
+def test_the_kernel_is_the_specification_to_the_bit(fmt, scheme, dtype):
+    x = np.concatenate([oracle.every_binary16(dtype), oracle.edges(fmt, dtype)])
+    v = directions(x)
+    expected = reference.round_array(x, fmt, Scheme.parse(scheme), Philox(5), v)
+    assert_same_bits(round_to(x, fmt, scheme, Philox(5), v=v), expected)
+
+
+@given(
+    st.lists(st.floats(width=32, allow_subnormal=True), min_size=1, max_size=20),
+    st.integers(2, 24).flatmap(lambda p: st.tuples(st.just(p), st.integers(-126, 127), st.integers(-126, 127))),
+    st.booleans(),
+    st.sampled_from(["inf", "nan", "saturate"]),
+    st.sampled_from(oracle.SCHEMES),
+    st.sampled_from(DTYPES),
+    st.integers(1, 32),
+)
+def test_the_kernel_is_the_specification_for_any_format(values, parameters, subnormals, overflow, scheme, dtype, bits):
+    precision, emin, emax = parameters[0], min(parameters[1:]), max(parameters[1:])
+    fmt = Format("any", precision, emin, emax, subnormals, overflow)
+    x = np.array(values, dtype=dtype)
+    v = directions(x)
+    expected = reference.round_array(x, fmt, Scheme.parse(scheme), Philox(6, bits=bits), v)
+    assert_same_bits(round_to(x, fmt, scheme, Philox(6, bits=bits), v=v), expected)
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=20), st.integers(2, 53), st.sampled_from(oracle.SCHEMES))
+def test_the_kernel_is_the_specification_for_any_float64(values, precision, scheme):
+    fmt, x = Format("wide", precision, -1022, 1023), np.array(values)
+    v = directions(x)
+    expected = reference.round_array(x, fmt, Scheme.parse(scheme), Philox(7), v)
+    assert_same_bits(round_to(x, fmt, scheme, Philox(7), v=v), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("binary8", ml_dtypes.float8_e5m2),
+        ("e4m3", ml_dtypes.float8_e4m3fn),
+        ("bfloat16", ml_dtypes.bfloat16),
+        ("binary16", np.float16),
+    ],
+)
+@each_dtype
+def test_nearest_is_what_ml_dtypes_says(name, theirs, dtype):
+    x = np.concatenate([oracle.every_binary16(dtype), oracle.edges(Format.parse(name), dtype)])
+    if dtype == np.float64:  # ml_dtypes rounds float64 twice, by way of float32
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = x[np.isnan(x) | (x.astype(np.float32) == x)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = x.astype(theirs).astype(dtype)
+    assert_same_bits(round_to(x, name), expected)
+
+
+@each_format
+@each_scheme
+def test_values_of_the_format_never_move(fmt, scheme):
+    values = round_to(oracle.every_binary16(np.float64), fmt)
+    assert_same_bits(round_to(values, fmt, scheme, Philox(8), v=directions(values)), values)
+
+
+@each_scheme
+def test_binary64_is_the_identity_in_float64(scheme):
+    x = oracle.edges(Format.parse("binary64"), np.float64)
+    assert_same_bits(round_to(x, "binary64", scheme, Philox(8), v=directions(x)), x)
+
+
+@pytest.mark.parametrize("scheme", ["SR", "SR_eps(0.3)", "signed_SR_eps(0.3)"])
+def test_the_rounding_of_minus_x_along_minus_v_is_minus_the_rounding_of_x(scheme):
+    x = oracle.every_binary16(np.float32)
+    x = x[~np.isnan(x)]
+    v = directions(x)
+    assert_same_bits(round_to(-x, "e4m3", scheme, Philox(9), v=-v), -round_to(x, "e4m3", scheme, Philox(9), v=v))
+
+
+def test_signed_against_minus_x_is_sr_eps_and_without_eps_is_sr():
+    x = oracle.every_binary16(np.float32)
+    sr_eps = round_to(x, "binary8", "SR_eps(0.2)", Philox(10))
+    assert_same_bits(round_to(x, "binary8", "signed_SR_eps(0.2)", Philox(10), v=-x), sr_eps)
+    assert_same_bits(round_to(x, "binary8", "SR_eps(0.0)", Philox(10)), round_to(x, "binary8", "SR", Philox(10)))
+
+
+@each_scheme
+@each_dtype
+def test_array_api_strict_arrays_round_as_numpy_arrays_do(scheme, dtype):
+    x = oracle.edges(Format.parse("binary8"), dtype).reshape(2, -1)
+    v = directions(x)
+    strict, direction = array_api_strict.asarray(x), array_api_strict.asarray(v)
+    rounded = round_to(strict, "binary8", scheme, Philox(11, replicates=2), v=direction)
+    assert type(rounded) is type(strict)
+    assert_same_bits(np.asarray(rounded), round_to(x, "binary8", scheme, Philox(11, replicates=2), v=v))
+
+
+def test_array_api_strict_arrays_take_out():
+    x = array_api_strict.asarray(np.linspace(-3, 3, 7))
+    out = array_api_strict.zeros_like(x)
+    assert round_to(x, "binary8", out=out) is out
+    assert_same_bits(np.asarray(out), round_to(np.asarray(x), "binary8"))
+
+
+def layouts():
+    x = np.random.default_rng(1).standard_normal((6, 8)).astype(np.float32)
+    yield "C", x
+    yield "Fortran", np.asfortranarray(x)
+    yield "strided", np.repeat(x, 2, axis=1)[:, ::2]
+    yield "reversed", x[::-1, ::-1].copy()[::-1, ::-1]
+    yield "big-endian", x.astype(">f4")
+    yield "read-only", np.frombuffer(x.tobytes(), np.float32).reshape(6, 8)
+
+
+@pytest.mark.parametrize(("layout", "x"), list(layouts()), ids=lambda value: value if isinstance(value, str) else "")
+def test_the_layout_of_an_array_does_not_change_its_rounding(layout, x):
+    plain = np.array(x, dtype=np.float32, order="C")
+    expected = round_to(plain, "binary8", "signed_SR_eps(0.1)", Philox(12), v=-plain)
+    assert_same_bits(round_to(x, "binary8", "signed_SR_eps(0.1)", Philox(12), v=-x), expected)
+    if layout != "read-only":
+        out = np.empty_like(x)
+        assert round_to(x, "binary8", "signed_SR_eps(0.1)", Philox(12), v=-x, out=out) is out
+        assert_same_bits(out.astype(np.float32), expected)
+
+
+def test_out_may_be_x_or_overlap_with_it():
+    x = np.random.default_rng(2).standard_normal(5000)
+    expected = round_to(x, "binary8", "SR", Philox(13))
+    same = x.copy()
+    assert round_to(same, "binary8", "SR", Philox(13), out=same) is same
+    assert_same_bits(same, expected)
+    for shift in (1, -1):
+        buffer = np.zeros(5001)
+        source, target = (buffer[:-1], buffer[1:]) if shift == 1 else (buffer[1:], buffer[:-1])
+        source[:] = x
+        round_to(source, "binary8", "SR", Philox(13), out=target)
+        assert_same_bits(target.copy(), expected)
+
+
+def test_v_may_be_out():
+    x = np.random.default_rng(3).standard_normal(5000)
+    v = -x[::-1].copy()
+    expected = round_to(x, "binary8", "signed_SR_eps(0.4)", Philox(14), v=v)
+    assert_same_bits(round_to(x, "binary8", "signed_SR_eps(0.4)", Philox(14), v=v, out=v), expected)
+
+
+@pytest.mark.parametrize("scheme", ["RN", "SR"])
+def test_scalars_arrays_without_axes_and_empty_arrays(scheme):
+    assert round_to(1.1, "binary8", scheme, Philox(1)) in (1.0, 1.25)
+    assert isinstance(round_to(1.1, "binary8", scheme, Philox(1)), float)
+    assert round_to(np.float32(1.1), "binary8", scheme, Philox(1)).dtype == np.float32
+    assert round_to(np.array(1.1), "binary8", scheme, Philox(1)) in (1.0, 1.25)
+    for shape in ((0,), (3, 0), (0, 3)):
+        assert round_to(np.empty(shape, np.float32), "binary8", scheme, Philox(1)).shape == shape
+    assert round_to(np.empty((2, 0)), "binary8", scheme, Philox(1, replicates=2)).shape == (2, 0)
+
+
+@each_scheme
+@pytest.mark.parametrize("size", [1, 3, 1022, 1023, 1024, 1025, 4099, 70001])
+def test_a_replicate_has_the_same_bits_alone_and_among_others(scheme, size):
+    x = np.random.default_rng(4).standard_normal((5, size)).astype(np.float32)
+    v = directions(x)
+    together = Philox(15, replicates=range(3, 8), bits=20)
+    first = round_to(x, "binary8", scheme, together, v=v)
+    second = round_to(x, "binary8", scheme, together, v=v)
+    for r in range(5):
+        alone = Philox(15, replicates=range(3 + r, 4 + r), bits=20)
+        assert_same_bits(round_to(x[r : r + 1], "binary8", scheme, alone, v=v[r : r + 1])[0], first[r])
+        assert_same_bits(round_to(x[r : r + 1], "binary8", scheme, alone, v=v[r : r + 1])[0], second[r])
+    alone = Philox(15, replicates=range(0, 1), bits=20)
+    without = Philox(15, bits=20)
+    assert_same_bits(
+        round_to(x[:1], "e4m3", scheme, alone, v=v[:1])[0], round_to(x[0], "e4m3", scheme, without, v=v[0])
+    )
+
+
+@each_scheme
+@each_dtype
+def test_the_number_of_threads_does_not_change_the_bits(scheme, dtype):
+    x = np.random.default_rng(5).standard_normal(300_003).astype(dtype)
+    v = directions(x)
+    before = numba.get_num_threads()
+    try:
+        results = []
+        for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+            numba.set_num_threads(threads)
+            results.append(round_to(x, "binary8", scheme, Philox(16), v=v))
+    finally:
+        numba.set_num_threads(before)
+    expected = reference.round_array(x, Format.parse("binary8"), Scheme.parse(scheme), Philox(16), v)
+    for result in results:
+        assert_same_bits(result, expected)
+
+
+def test_stochastic_schemes_take_one_draw_each_and_the_others_none():
+    rng, x = Philox(17), np.ones(3)
+    for scheme, draws in [("RN", 0), ("SR", 1), ("RU", 1), ("SR_eps(0.1)", 2), ("signed_SR_eps(0.1)", 3)]:
+        round_to(x, "binary8", scheme, rng, v=x)
+        assert rng.draws == draws
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 31])
+def test_few_random_bits_make_multiples_of_their_power_of_two(bits):
+    # theta is half of 2^-bits more than a multiple of it: a tie, to even, of the threshold.
+    counts = 2 ** min(bits, 8)
+    theta = (np.arange(counts) + 0.5) / counts
+    x = 4.0 + theta
+    words = Philox(18, bits=bits).words(x) >> np.uint64(32 - bits)
+    away = round_to(x, "binary8", "SR", Philox(18, bits=bits)) == 5
+    np.testing.assert_array_equal(away, words < np.rint(theta * 2.0**bits))
+
+
+X = np.linspace(-2, 2, 6).reshape(2, 3)
+READ_ONLY = np.zeros((2, 3))
+READ_ONLY.flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"x": np.arange(3)}, TypeError, "x is of int64; must be of float32 or float64"),
+        ({"x": X + 0j}, TypeError, "x is of complex128; must be"),
+        ({"x": np.float16(1)}, TypeError, "x is of float16; must be"),
+        ({"x": 3}, TypeError, "x is 3; must be a float or an array"),
+        ({"x": [1.0, 2.0]}, TypeError, r"x is \[1.0, 2.0\]; must be a float or an array"),
+        ({"x": "1.0"}, TypeError, "x is '1.0'; must be"),
+        ({"x": np.float32(1), "fmt": "binary64"}, ValueError, "precision 53; a float32 array has 24"),
+        (
+            {"x": np.float32(1), "fmt": Format("f", 3, -200, 0)},
+            ValueError,
+            "exponents from -200 to 0; those of a float32",
+        ),
+        ({"fmt": "binary7"}, ValueError, "format is 'binary7'; must be a Format, fixed"),
+        ({"scheme": "SR_eps"}, ValueError, "scheme is 'SR_eps'; must be a Scheme or one of RN"),
+        ({"scheme": "SR_eps(1.0)"}, ValueError, "eps is 1.0; must be at least 0 and below 1"),
+        ({"scheme": "SR_eps(-0.1)"}, ValueError, "eps is -0.1; must be at least 0 and below 1"),
+        ({"scheme": "SR", "rng": None}, TypeError, "rng is None; SR needs a Philox"),
+        ({"scheme": "SR", "rng": np.random.default_rng()}, TypeError, "SR needs a Philox"),
+        (
+            {"scheme": "SR", "rng": Philox(1, replicates=3)},
+            ValueError,
+            r"x has shape \(2, 3\); its first axis must be the 3",
+        ),
+        ({"scheme": "signed_SR_eps(0.1)"}, ValueError, r"v is missing; signed_SR_eps\(0.1\) needs a direction"),
+        ({"scheme": "signed_SR_eps(0.1)", "v": X[0]}, ValueError, r"v has shape \(3,\); must be \(2, 3\)"),
+        ({"scheme": "signed_SR_eps(0.1)", "v": 1}, TypeError, "v is 1; must be a float or an array"),
+        ({"out": READ_ONLY}, ValueError, "out is read-only; must be writeable"),
+        ({"out": np.empty((3, 2))}, ValueError, r"out has shape \(3, 2\); must be \(2, 3\)"),
+        ({"out": np.empty((2, 3), np.float32)}, TypeError, "out is of float32; must be of float64"),
+        ({"out": [0.0]}, TypeError, r"out is \[0.0\]; must be an array of the same kind as x, ndarray"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_and_takes_no_draw(arguments, error, message):
+    rng = Philox(1)
+    arguments = {"x": X, "fmt": "binary8", "scheme": "RN", "rng": rng} | arguments
+    with pytest.raises(error, match=message) as caught:
+        round_to(arguments.pop("x"), arguments.pop("fmt"), **arguments)
+    assert "\n" not in str(caught.value)
+    assert rng.draws == 0
