@@ -1,8 +1,24 @@
 """Biased stochastic rounding in low-precision gradient descent: the module behind the notebooks."""
 
+from srlib.arithmetic import Arithmetic
+from srlib.descent import History, gradient_descent
 from srlib.formats import Format
 from srlib.philox import Philox
+from srlib.problems import DiagonalQuadratic, LogisticRegression
 from srlib.rounding import round_to
 from srlib.schemes import Scheme, mean_error, prob_up, variance
 
-__all__ = ["Format", "Philox", "Scheme", "mean_error", "prob_up", "round_to", "variance"]
+__all__ = [
+    "Arithmetic",
+    "DiagonalQuadratic",
+    "Format",
+    "History",
+    "LogisticRegression",
+    "Philox",
+    "Scheme",
+    "gradient_descent",
+    "mean_error",
+    "prob_up",
+    "round_to",
+    "variance",
+]

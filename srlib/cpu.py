@@ -1,4 +1,4 @@
-"""Fused CPU kernels: Philox words, threshold and rounding of an array in one pass.
+"""CPU kernels: Philox words, threshold and rounding fused in one pass; ordered matrix products; table look-up.
 
 Nothing here knows a format or a scheme by name. A format comes as a `Grid`; a scheme as the thresholds that theta is
 compared with, or as the amounts that are added to theta before a random word decides. `reference` is the specification
@@ -236,15 +236,71 @@ def round_stochastic(x, v, out, grid: Grid, upward, against, bits, replicates: r
     _in_threads(x.size, span)
 
 
-def _in_threads(size, span):
-    """Call span(begin, end) on contiguous parts of range(size), in as many threads as numba.get_num_threads() says."""
-    threads = numba.get_num_threads() if size >= _SMALL else 1
-    if threads == 1:
+@_jit
+def _ordered_columns(a, b, out, begin, end):
+    """Add up columns begin to end of each product a[i] @ b[i], one term after the other in index order."""
+    rows, columns = 16, 128  # partial sums that stay in the first-level cache
+    partial = np.empty((rows, columns))
+    for batch in range(a.shape[0]):
+        left, right, result = a[batch], b[batch % b.shape[0]], out[batch]
+        for top in range(0, left.shape[0], rows):
+            height = min(rows, left.shape[0] - top)
+            for start in range(begin, end, columns):
+                width = min(columns, end - start)
+                partial[:] = 0.0
+                for k in range(left.shape[1]):
+                    terms = right[k, start : start + width]
+                    for i in range(height):
+                        factor, sums = left[top + i, k], partial[i, :width]
+                        for j in range(width):
+                            sums[j] += factor * terms[j]
+                result[top : top + height, start : start + width] = partial[:height, :width]
+
+
+def ordered_matmul(a, b):
+    """Return the products of float64 matrices, (batch, m, k) by (batch or 1, k, n), every sum in index order.
+
+    No term is fused with a sum, so the bits are those of the plain loop on any machine.
+    """
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    out = np.empty((a.shape[0], a.shape[1], b.shape[2]))
+    work = a.size * b.shape[2]
+    _in_threads(b.shape[2], lambda begin, end: _ordered_columns(a, b, out, begin, end), work, unit=128)
+    return out
+
+
+@_jit
+def _look_up(x, table, out, begin, end, shift, base):
+    half = table.size >> 1
+    for i in range(begin, end):
+        bits = _bitcast(x[i], int64)
+        code = min(max(((bits & 0x7FFFFFFFFFFFFFFF) >> shift) - base, 0), half - 1)
+        value = table[code + (half if bits < 0 else 0)]
+        out[i] = value if x[i] == x[i] else x[i]
+
+
+def look_up(x, table, shift: int, base: int):
+    """Return the entry of each element of a contiguous float64 array; NaN stays NaN.
+
+    The code of an element is the bits of its magnitude, shifted to the right by `shift`, less `base`, and at least 0;
+    the first half of the table is for the codes of positive elements, the second for those of negative ones.
+    """
+    flat, out = x.reshape(-1), np.empty(x.size)
+    _in_threads(flat.size, lambda begin, end: _look_up(flat, table, out, begin, end, shift, base), flat.size)
+    return out.reshape(x.shape)
+
+
+def _in_threads(size, span, work=None, unit=BLOCK):
+    """Call span(begin, end) on parts of range(size), in as many threads as numba.get_num_threads() says.
+
+    `work` counts elementary operations, `size` unless given; parts begin at multiples of `unit`.
+    """
+    threads = numba.get_num_threads() if (size if work is None else work) >= _SMALL else 1
+    part = -(-size // (threads * unit)) * unit
+    if threads == 1 or part >= size:
         span(0, size)
         return
-    part = -(-size // (threads * BLOCK)) * BLOCK
-    starts = range(0, size, part)
-    list(_pool(os.getpid(), threads).map(lambda begin: span(begin, min(begin + part, size)), starts))
+    list(_pool(os.getpid(), threads).map(lambda begin: span(begin, min(begin + part, size)), range(0, size, part)))
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,209 @@
+"""Rounded operations on arrays: each is done in float64 and rounded once to a format (SPEC, "The same bits")."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+import mpmath
+import numpy as np
+from array_api_compat import array_namespace, device, is_numpy_array
+
+from srlib import cpu
+from srlib.formats import Format
+from srlib.philox import Philox
+from srlib.rounding import round_to
+from srlib.schemes import Scheme
+
+_TABULATED = 16  # bits of the widest formats whose elementary functions are tables
+_EXACT = 53  # bits of a sum that float64 holds
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The arithmetic of a format: operations on float64 arrays of its values, broadcast as NumPy does.
+
+    Parameters
+    ----------
+    fmt : Format or str
+    scheme : Scheme or str
+    rng : Philox, optional
+        Random words of a stochastic scheme: one draw an operation. If it has replicates, the leading axis of every
+        result is theirs.
+
+    Notes
+    -----
+    Operands are taken to be values of the format, and are not checked. Results have the same bits whatever machine,
+    BLAS or number of threads computes them; for formats of more than 16 bits `exp` is the one of the array library.
+    """
+
+    fmt: Format | str
+    scheme: Scheme | str = "RN"
+    rng: Philox | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "fmt", Format.parse(self.fmt))
+        object.__setattr__(self, "scheme", Scheme.parse(self.scheme))
+
+    def round(self, x, *, v=None):
+        """Return fl(x); `v` is the direction of a signed scheme, of the shape of `x`."""
+        return round_to(x, self.fmt, self.scheme, self.rng, v=v)
+
+    def add(self, a, b, *, v=None):
+        """Return fl(a + b)."""
+        return self._rounded(a + b, v)
+
+    def subtract(self, a, b, *, v=None):
+        """Return fl(a − b)."""
+        return self._rounded(a - b, v)
+
+    def multiply(self, a, b, *, v=None):
+        """Return fl(a·b)."""
+        return self._rounded(a * b, v)
+
+    def divide(self, a, b, *, v=None):
+        """Return fl(a / b)."""
+        return self._rounded(a / b, v)
+
+    def maximum(self, a, b):
+        """Return the larger of a and b, which needs no rounding."""
+        xp = array_namespace(a, b)
+        return xp.maximum(*(xp.asarray(operand, dtype=xp.float64) for operand in (a, b)))
+
+    def exp(self, x, *, v=None):
+        """Return fl(exp x), from a correctly rounded exp for formats of up to 16 bits."""
+        return self._rounded(_exp(x, self.fmt), v)
+
+    def sum(self, x, axis: int, *, divisor: float = 1.0, v=None):
+        """Return fl((Σ x) / divisor) along an axis, which is kept with length 1; the sum is rounded once.
+
+        Terms are added in float64 in index order, so that the result is the same everywhere.
+        """
+        xp = array_namespace(x)
+        moved = xp.moveaxis(x, axis, -1)
+        ones = xp.ones((moved.shape[-1], 1), dtype=x.dtype, device=device(x))
+        total = matmul(moved, ones, self._quantum(1.0))
+        return self._rounded(xp.moveaxis(total, -1, axis) / divisor, v)
+
+    def matmul(self, a, b, *, divisor: float = 1.0, v=None):
+        """Return fl((a @ b) / divisor): each sum is accumulated in float64, divided and rounded once.
+
+        Terms are added in index order, by BLAS where the order cannot matter: see `matmul` of this module.
+        """
+        product = matmul(a, b, self._quantum(self.fmt.smallest_subnormal))
+        return self._rounded(product if divisor == 1 else product / divisor, v)
+
+    def _quantum(self, other):
+        return self.fmt.smallest_subnormal * other
+
+    def _rounded(self, fresh, v):
+        """Round an array that nothing else refers to, in place."""
+        fresh = array_namespace(fresh).asarray(fresh)
+        return round_to(fresh, self.fmt, self.scheme, self.rng, v=v, out=fresh)
+
+
+def matmul(a, b, quantum: float | None = None):
+    """Return a @ b with each sum accumulated in float64 in index order, without fused multiply-add.
+
+    Parameters
+    ----------
+    a, b : float64 arrays of shapes (..., m, k) and (k, n) or (..., k, n)
+    quantum : float, optional
+        A power of two of which every product of an element of `a` and one of `b` is a multiple. Where the largest sum
+        that there could be has at most 53 bits above it, every order gives the same bits, and the library's own product
+        computes them. Without it, `b` must be integers, and a quantum of `a` is looked for.
+
+    Notes
+    -----
+    What is not finite needs no order: a sum with a NaN, or infinities of both signs, is NaN in any order, one with an
+    infinity is that infinity.
+    """
+    xp = array_namespace(a, b)
+    bound = _largest(xp, a) * _largest(xp, b) * a.shape[-1]
+    if quantum is None:
+        exact = _has_quantum(xp, a, _ulp_of_sums(bound))
+    else:
+        exact = bound <= 2.0**_EXACT * quantum
+    leading = a.shape[:-1]
+    if b.ndim == 2:
+        a = xp.reshape(a, (1, -1, a.shape[-1]))
+        product = xp.matmul(a[0, ...], b) if exact else _ordered(xp, a, b[None, ...])
+        return xp.reshape(product, (*leading, b.shape[-1]))
+    if exact:
+        return xp.matmul(a, b)
+    b = xp.broadcast_to(b, (*a.shape[:-2], *b.shape[-2:]))
+    product = _ordered(xp, *(xp.reshape(c, (-1, *c.shape[-2:])) for c in (a, b)))
+    return xp.reshape(product, (*leading, b.shape[-1]))
+
+
+def _largest(xp, x):
+    """Return the largest finite magnitude, 0 if there is none."""
+    if math.prod(x.shape) == 0:
+        return 0.0
+    largest = max(float(xp.max(x)), -float(xp.min(x)))
+    if math.isfinite(largest):
+        return largest
+    return float(xp.max(xp.where(xp.isfinite(x), xp.abs(x), xp.zeros_like(x))))
+
+
+def _ulp_of_sums(bound):
+    return math.ldexp(1.0, max(math.frexp(bound)[1] - _EXACT, -1074))
+
+
+def _has_quantum(xp, x, quantum):
+    finite = xp.where(xp.isfinite(x), x, xp.zeros_like(x)) / quantum
+    return bool(xp.all(xp.round(finite) == finite))
+
+
+def _ordered(xp, a, b):
+    if is_numpy_array(a):
+        return cpu.ordered_matmul(a, b)
+    total = a[..., :1] * b[..., :1, :]
+    for k in range(1, a.shape[-1]):
+        total = total + a[..., k : k + 1] * b[..., k : k + 1, :]
+    return total
+
+
+def _exp(x, fmt):
+    xp = array_namespace(x)
+    bits = 1 + fmt.precision + math.ceil(math.log2(fmt.emax - fmt.emin + 2)) - 1
+    if bits > _TABULATED:
+        return xp.exp(x)
+    if is_numpy_array(x):
+        return cpu.look_up(np.ascontiguousarray(x), *_code_table(fmt))
+    values, results = (xp.asarray(array, device=device(x)) for array in _exp_table(fmt))
+    inner = xp.clip(xp.searchsorted(values, xp.reshape(x, (-1,))), 0, values.shape[0] - 1)
+    found = xp.reshape(xp.take(results, inner, axis=0), x.shape)
+    return xp.where(xp.isnan(x), x, found)
+
+
+@lru_cache(maxsize=16)
+def _exp_table(fmt):
+    """Return −inf, the values of a format and +inf, and exp of each, correctly rounded to float64."""
+    values = np.concatenate([[-np.inf], fmt.values(), [np.inf]])
+    return values, np.array([_correctly_rounded_exp(float(x)) for x in values])
+
+
+def _correctly_rounded_exp(x):
+    if x > 710:
+        return math.inf
+    if x < -746:
+        return 0.0
+    with mpmath.workprec(200):
+        y = mpmath.exp(x)
+    return float(Fraction(int(y.man)) * Fraction(2) ** int(y.exp))
+
+
+@lru_cache(maxsize=16)
+def _code_table(fmt):
+    """Return the table of exp, the shift and the base that `cpu.look_up` wants."""
+    values, results = _exp_table(fmt)
+    shift = 53 - fmt.precision
+    codes = np.abs(values).view(np.int64) >> shift
+    base = int(codes[codes > 0].min()) - 1
+    codes = np.maximum(codes - base, 0)
+    half = int(codes.max()) + 1
+    table = np.full(2 * half, np.nan)
+    table[codes + np.where(values < 0, half, 0)] = results
+    table[half] = 1.0  # −0
+    return table, shift, base

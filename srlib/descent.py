@@ -1,0 +1,156 @@
+"""Gradient descent with three rounding sites, on an ensemble of replicates at once (SPEC, Gradient descent)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace, is_cupy_namespace
+
+from srlib import checks
+from srlib.arithmetic import Arithmetic
+from srlib.formats import Format
+from srlib.philox import Philox
+from srlib.rounding import round_to
+from srlib.schemes import Scheme
+
+_DIGITS = 10  # of a recorded number; more would depend on the machine
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What happened in a run of gradient descent.
+
+    Attributes
+    ----------
+    x : array
+        The last iterate, with the replicates along its leading axis if there are any.
+    steps : int array of shape (records,)
+        The steps after which objective and error were recorded; the first is 0, the last the number of steps.
+    objective : float64 array of shape (records,) or (records, replicates)
+        f, to 10 significant digits.
+    error : float64 array of the same shape, or None
+        The error that the problem defines, to 10 significant digits.
+    stagnated : float64 array of shape (steps,) or (steps, replicates)
+        Share of the components that each step left unchanged.
+    """
+
+    x: object
+    steps: np.ndarray
+    objective: np.ndarray
+    error: np.ndarray | None
+    stagnated: np.ndarray
+
+
+def gradient_descent(
+    problem,
+    x0,
+    *,
+    stepsize: float,
+    steps: int,
+    fmt: Format | str,
+    gradient: Scheme | str = "SR",
+    multiply: Scheme | str = "SR",
+    update: Scheme | str = "SR",
+    rng: Philox | None = None,
+    record: int = 1,
+    progress=None,
+) -> History:
+    """Run x⁺ = fl₃(x − fl₂(t·fl₁(∇f(x)))), for a whole ensemble of replicates at once.
+
+    Parameters
+    ----------
+    problem
+        Has ``shape``, ``f(x)`` and ``gradient(x)``, and perhaps ``error(x)`` and ``rounded_gradient(x, arithmetic)``,
+        which is then used in place of one rounding of the gradient (see `srlib.problems`).
+    x0 : float64 array of the shape of a point, or with an axis of the replicates before it
+        Rounded once, by RN. Its array library is the one that computes.
+    stepsize : float
+        t, finite and positive; used as it is.
+    steps : int
+        Number of steps, at least 1.
+    fmt : Format or str
+        Format of all three sites.
+    gradient, multiply, update : Scheme or str
+        Schemes of the sites. A signed one can be that of the update, whose direction v is the step û.
+    rng : Philox
+        Random words of the stochastic schemes; its replicates are those of the ensemble.
+    record : int
+        Objective and error are computed every so many steps, and at the start and the end.
+    progress : callable, optional
+        Wraps the range of the steps, as tqdm does.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these.
+    """
+    sites = _sites(fmt, gradient, multiply, update, rng)
+    stepsize = checks.positive("stepsize", stepsize)
+    steps, record = checks.integer("steps", steps, 1), checks.integer("record", record, 1)
+    x = _start(problem, x0, sites[0].fmt, rng)
+    recorded = sorted({*range(0, steps, record), steps})
+    objectives, errors, stagnated = [], [], []
+
+    def observe(x):
+        objectives.append(_digits(problem.f(x)))
+        if hasattr(problem, "error"):
+            errors.append(_digits(problem.error(x)))
+
+    with np.errstate(all="ignore"):  # overflow shows as inf or NaN
+        observe(x)
+        for step in (progress or iter)(range(1, steps + 1)):
+            moved = _step(problem, x, stepsize, *sites)
+            stagnated.append(_unchanged(x, moved, len(problem.shape)))
+            x = moved
+            if step % record == 0 or step == steps:
+                observe(x)
+    error = np.array(errors) if errors else None
+    return History(x, np.array(recorded), np.array(objectives), error, np.array(stagnated))
+
+
+def _sites(fmt, gradient, multiply, update, rng):
+    fmt = Format.parse(fmt)
+    schemes = {"gradient": Scheme.parse(gradient), "multiply": Scheme.parse(multiply), "update": Scheme.parse(update)}
+    for site in ("gradient", "multiply"):
+        if schemes[site].signed:
+            raise ValueError(f"{site} is {schemes[site]}; a signed scheme can be that of the update only")
+    if any(scheme.stochastic for scheme in schemes.values()) and not isinstance(rng, Philox):
+        raise TypeError(f"rng is {rng!r}; stochastic schemes need a Philox")
+    return [Arithmetic(fmt, scheme, rng) for scheme in schemes.values()]
+
+
+def _start(problem, x0, fmt, rng):
+    x = checks.real_array("x0", x0)
+    xp = array_namespace(x)
+    if x.dtype != xp.float64:
+        raise TypeError(f"x0 is of {x.dtype}; must be of float64")
+    ensemble = problem.shape if rng is None or rng.replicates is None else (len(rng.replicates), *problem.shape)
+    if x.shape not in (problem.shape, ensemble):
+        raise ValueError(f"x0 has shape {x.shape}; must be {' or '.join(map(str, {problem.shape, ensemble}))}")
+    return round_to(xp.asarray(xp.broadcast_to(x, ensemble), copy=True), fmt)
+
+
+def _step(problem, x, stepsize, first, second, third):
+    if hasattr(problem, "rounded_gradient"):
+        g = problem.rounded_gradient(x, first)
+    else:
+        g = first.round(problem.gradient(x))
+    u = second.multiply(g, stepsize)
+    return third.subtract(x, u, v=u if third.scheme.signed else None)
+
+
+def _unchanged(x, moved, ndim):
+    xp = array_namespace(x)
+    same = xp.astype(x == moved, xp.float64)
+    return _to_numpy(xp.mean(same, axis=tuple(range(x.ndim - ndim, x.ndim))))
+
+
+def _digits(values):
+    return np.vectorize(lambda value: float(f"{value:.{_DIGITS - 1}e}"), otypes=[float])(_to_numpy(values))
+
+
+def _to_numpy(x):
+    return x.get() if is_cupy_namespace(array_namespace(x)) else np.asarray(x)
