@@ -185,13 +185,14 @@ def _exp_table(fmt):
 
 
 def _correctly_rounded_exp(x):
-    if x > 710:
-        return math.inf
-    if x < -746:
-        return 0.0
+    if abs(x) > 1000:
+        return math.inf if x > 0 else 0.0
     with mpmath.workprec(200):
         y = mpmath.exp(x)
-    return float(Fraction(int(y.man)) * Fraction(2) ** int(y.exp))
+    try:
+        return float(Fraction(int(y.man)) * Fraction(2) ** int(y.exp))  # the one rounding, to subnormals too
+    except OverflowError:
+        return math.inf
 
 
 @lru_cache(maxsize=16)

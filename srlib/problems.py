@@ -1,6 +1,6 @@
 """Objectives and their gradients, vectorised over leading axes such as that of the replicates (SPEC, Experiments).
 
-A problem has ``shape``, that of one point; ``f(x)`` and ``gradient(x)``, in float64; and may have ``error(x)``, which is
+A problem has ``shape``, that of one point; ``f(x)`` and ``gradient(x)``, in float64. It may have ``error(x)``, which is
 recorded beside the objective, and ``rounded_gradient(x, arithmetic)``, the gradient with every operation rounded.
 """
 
@@ -131,7 +131,7 @@ class LogisticRegression:
         return arithmetic.matmul(d, rows, divisor=rows.shape[0])
 
     def _pixels(self, fmt: Format):
-        """Return the training pixels rounded to a format, an image a column and an image a row; kept for the next call."""
+        """Return the training pixels rounded to a format, an image a column and an image a row."""
         if self._rounded[0] != fmt:
             rows = round_to(self._images.T / _WHITE, fmt)
             columns = round_to(rows.T, fmt)  # the same numbers, laid out anew for sums over pixels

@@ -1,0 +1,188 @@
+from pathlib import Path
+
+import array_api_strict
+import numba
+import numpy as np
+import pytest
+import threadpoolctl
+from scipy.special import softmax
+
+from srlib import DiagonalQuadratic, LogisticRegression, Philox, Scheme, datasets, gradient_descent, round_to
+
+MNIST = Path(__file__).parents[1] / "data" / "mnist"
+SCHEMES = {"gradient": "SR", "multiply": "SR_eps(0.2)", "update": "signed_SR_eps(0.1)"}
+QUADRATIC = DiagonalQuadratic(np.array([1.0, 0.25, 0.1]), np.array([3.0, -7.0, 0.3]))
+
+
+def mnist(count):
+    data = datasets.subset(datasets.load(MNIST), count)
+    return data.train_images, data.train_labels, data.test_images, data.test_labels
+
+
+def run(problem=QUADRATIC, x0=None, **changes):
+    x0 = np.array([100.0, 10.0, 0.7]) if x0 is None else x0
+    options = {"stepsize": 0.5, "steps": 20, "fmt": "binary8", **SCHEMES, "rng": Philox(1, replicates=4)}
+    return gradient_descent(problem, x0, **(options | changes))
+
+
+def assert_same(one, other):
+    np.testing.assert_array_equal(np.asarray(one.x), np.asarray(other.x))
+    for field in ("objective", "error", "stagnated", "steps"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+
+
+def test_it_is_the_iteration_of_the_specification():
+    history = run()
+    rng = Philox(1, replicates=4)
+    x = np.tile(round_to(np.array([100.0, 10.0, 0.7]), "binary8"), (4, 1))
+    for step in range(20):
+        assert history.objective[step] == pytest.approx(QUADRATIC.f(x), rel=1e-9)
+        assert history.error[step] == pytest.approx(QUADRATIC.error(x), rel=1e-9)
+        g = round_to(QUADRATIC.gradient(x), "binary8", "SR", rng)
+        u = round_to(0.5 * g, "binary8", "SR_eps(0.2)", rng)
+        moved = round_to(x - u, "binary8", "signed_SR_eps(0.1)", rng, v=u)
+        np.testing.assert_array_equal(history.stagnated[step], (moved == x).mean(axis=1))
+        x = moved
+    np.testing.assert_array_equal(history.x, x)
+
+
+def test_numbers_are_recorded_to_ten_digits_at_the_start_the_end_and_in_between():
+    history = run(steps=11, record=4)
+    assert history.steps.tolist() == [0, 4, 8, 11]
+    assert history.objective.shape == history.error.shape == (4, 4)
+    assert history.stagnated.shape == (11, 4)
+    assert all(float(f"{value:.9e}") == value for value in history.objective.ravel())
+
+
+def test_without_replicates_there_is_no_axis_of_them():
+    history = run(rng=Philox(1))
+    assert history.x.shape == (3,)
+    assert history.objective.shape == (21,)
+    assert_same_but_axis(history, run(rng=Philox(1, replicates=1)))
+
+
+def assert_same_but_axis(plain, ensemble):
+    np.testing.assert_array_equal(plain.x, ensemble.x[0])
+    np.testing.assert_array_equal(plain.objective, ensemble.objective[:, 0])
+
+
+def test_deterministic_schemes_need_no_random_words():
+    history = run(gradient="RN", multiply="RZ", update="RD", rng=None)
+    assert history.x.shape == (3,)
+
+
+def test_each_replicate_may_start_elsewhere():
+    x0 = np.arange(12.0).reshape(4, 3)
+    history = run(x0=x0, steps=1, rng=Philox(1, replicates=4))
+    np.testing.assert_allclose(history.objective[0], QUADRATIC.f(round_to(x0, "binary8")), rtol=1e-9)
+
+
+@pytest.mark.parametrize("fmt", ["binary8", "bfloat16", "binary32"])
+def test_a_replicate_is_the_same_alone_and_in_an_ensemble(fmt):
+    problem = LogisticRegression(*mnist(200))
+    ensemble = run(problem, np.zeros(problem.shape), steps=4, fmt=fmt, rng=Philox(2, replicates=range(5, 8)))
+    for r in range(3):
+        alone = run(problem, np.zeros(problem.shape), steps=4, fmt=fmt, rng=Philox(2, replicates=range(5 + r, 6 + r)))
+        np.testing.assert_array_equal(alone.x[0], ensemble.x[r])
+        for field in ("objective", "error", "stagnated"):
+            np.testing.assert_array_equal(getattr(alone, field)[:, 0], getattr(ensemble, field)[:, r])
+
+
+@pytest.mark.parametrize("fmt", ["binary8", "binary32"])
+def test_the_number_of_threads_does_not_change_a_run(fmt):
+    problem = LogisticRegression(*mnist(2000))
+
+    def once(threads):
+        before = numba.get_num_threads()
+        numba.set_num_threads(min(threads, before))
+        try:
+            with threadpoolctl.threadpool_limits(threads):
+                return run(problem, np.zeros(problem.shape), steps=3, fmt=fmt, rng=Philox(3, replicates=2))
+        finally:
+            numba.set_num_threads(before)
+
+    assert_same(once(1), once(2))
+
+
+@pytest.mark.parametrize("fmt", ["binary8", "bfloat16"])
+def test_array_api_strict_arrays_give_the_same_run(fmt):
+    data = mnist(30)
+    images, labels, tests, test_labels = data[0][:, 300:400], data[1], data[2][:50, 300:400], data[3][:50]
+    arrays = (images, labels, tests, test_labels)
+    rng = [Philox(4, replicates=2) for _ in range(2)]
+    strict = LogisticRegression(*(array_api_strict.asarray(array) for array in arrays))
+    plain = LogisticRegression(*arrays)
+    zeros = array_api_strict.zeros(strict.shape, dtype=array_api_strict.float64)
+    history = run(strict, zeros, steps=3, fmt=fmt, rng=rng[0])
+    assert type(history.x) is type(zeros)
+    assert_same(history, run(plain, np.zeros(plain.shape), steps=3, fmt=fmt, rng=rng[1]))
+
+
+def test_array_api_strict_arrays_descend_a_quadratic():
+    strict = DiagonalQuadratic(*(array_api_strict.asarray(a) for a in (QUADRATIC.curvatures, QUADRATIC.minimiser)))
+    history = run(strict, array_api_strict.asarray([100.0, 10.0, 0.7]))
+    assert_same(history, run())
+
+
+def test_binary64_is_plain_gradient_descent():
+    images, labels, tests, test_labels = mnist(500)
+    problem = LogisticRegression(images, labels, tests, test_labels)
+    history = run(problem, np.zeros(problem.shape), fmt="binary64", steps=10, rng=Philox(5))
+    x, w = images / 255, np.zeros((784, 10))
+    for _ in range(10):
+        w -= 0.5 * x.T @ (softmax(x @ w, axis=1) - np.eye(10)[labels]) / 500
+    np.testing.assert_allclose(history.x, w.T, rtol=1e-10, atol=1e-13)
+
+
+def test_unrounded_descent_on_all_of_mnist_has_the_orientation_figures():
+    """SPEC E3: 31.96% test error after 1 epoch, 15.30% after 10."""
+    problem = LogisticRegression(*mnist(60000))
+    history = run(problem, np.zeros(problem.shape), fmt="binary64", steps=10, record=9, rng=Philox(6))
+    assert history.steps.tolist() == [0, 9, 10]
+    assert history.error[-1] == 0.1530
+    first = run(problem, np.zeros(problem.shape), fmt="binary64", steps=1, rng=Philox(6))
+    assert first.error[-1] == 0.3196
+
+
+def test_nearest_stagnates_where_stochastic_rounding_goes_on():
+    """C1 on (x − 1024)²/2 from 1024·1.75: a step t·g below half a gap never moves under RN."""
+    problem, x0 = DiagonalQuadratic(np.array([1.0]), np.array([1024.0])), np.array([1792.0])
+    nearest = run(problem, x0, stepsize=2.0**-4, steps=50, gradient="RN", multiply="RN", update="RN", rng=None)
+    assert nearest.x[0] == 1792 and np.all(nearest.stagnated == 1)
+    stochastic = run(problem, x0, stepsize=2.0**-4, steps=50, gradient="SR", multiply="SR", update="SR")
+    assert np.all(stochastic.objective[-1] < nearest.objective[-1])
+
+
+def test_overflow_shows_as_nan_or_inf_and_not_as_an_error():
+    history = run(x0=np.array([5e4, 5e4, 5e4]), stepsize=1e6, steps=5)
+    assert not np.any(np.isfinite(history.objective[-1]))
+
+
+def test_progress_wraps_the_steps():
+    seen = []
+    run(steps=3, progress=lambda steps: (seen.append(step) or step for step in steps))
+    assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"stepsize": float("nan")}, ValueError, "stepsize is nan; must be finite and positive"),
+        ({"stepsize": 0.0}, ValueError, "stepsize is 0.0; must be finite and positive"),
+        ({"stepsize": "0.5"}, TypeError, "stepsize is '0.5'; must be a real number"),
+        ({"steps": 0}, ValueError, "steps is 0; must be at least 1"),
+        ({"steps": 2.5}, TypeError, "steps is 2.5; must be an integer"),
+        ({"record": 0}, ValueError, "record is 0; must be at least 1"),
+        ({"fmt": "binary7"}, ValueError, "format is 'binary7'"),
+        ({"gradient": "SR_eps(1)"}, ValueError, r"scheme is 'SR_eps\(1\)': eps is 1.0"),
+        ({"gradient": "signed_SR_eps(0.1)"}, ValueError, r"gradient is signed_SR_eps\(0.1\); a signed scheme can be"),
+        ({"multiply": Scheme("signed_SR_eps")}, ValueError, "multiply is signed_SR_eps"),
+        ({"rng": None}, TypeError, "rng is None; stochastic schemes need a Philox"),
+        ({"x0": np.zeros(2)}, ValueError, r"x0 has shape \(2,\); must be \(3,\) or \(4, 3\)|\(4, 3\) or \(3,\)"),
+        ({"x0": np.zeros(3, np.float32)}, TypeError, "x0 is of float32; must be of float64"),
+        ({"x0": np.zeros(3, int)}, TypeError, "x0 is of int64; must be of float32 or float64"),
+    ],
+)
+def test_bad_parameters_are_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        run(**changes)
