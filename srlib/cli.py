@@ -8,6 +8,7 @@ import click
 from tqdm import tqdm
 
 from srlib import batch
+from srlib.settings import BACKENDS, PROFILES, array_library
 
 _CHECKOUT = Path(__file__).parents[1] / "notebooks"
 
@@ -48,14 +49,14 @@ def list_notebooks(names, directory) -> None:
 @_names
 @click.option(
     "--profile",
-    type=click.Choice(["quick", "paper"]),
+    type=click.Choice(PROFILES),
     default="quick",
     show_default=True,
     help="A few seconds a notebook, or the experiments in full.",
 )
 @click.option(
     "--backend",
-    type=click.Choice(["numpy", "cupy"]),
+    type=click.Choice(BACKENDS),
     default="numpy",
     show_default=True,
     help="Arrays on the processor or on a GPU.",
@@ -86,10 +87,9 @@ def regenerate(names, profile, backend, out, jobs, parameters, directory) -> Non
     notebooks = _read(directory, names)
     try:
         planned = batch.plan_jobs(notebooks, profile, backend, values)
-    except ValueError as error:
+        array_library(backend)
+    except (RuntimeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
-    if backend == "cupy":
-        _require_cupy()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as on Ctrl-C
     try:
         with _staging(out) as staging, batch.process_pool(min(jobs, len(planned))) as pool:
@@ -105,17 +105,6 @@ def _read(directory, names):
         return [batch.read_notebook(path) for path in batch.select(batch.find_notebooks(directory), names)]
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
-
-
-def _require_cupy():
-    try:
-        import cupy
-
-        cupy.arange(2).sum().item()
-    except ImportError as error:
-        raise click.UsageError(f"--backend cupy: CuPy cannot be imported ({error})") from None
-    except Exception as error:
-        raise click.UsageError(f"--backend cupy: no working device ({error})") from None
 
 
 def _staging(out):

@@ -148,8 +148,11 @@ def no_device(count):
 @pytest.mark.parametrize(
     ("cupy", "message"),
     [
-        (None, "--backend cupy: CuPy cannot be imported"),
-        (SimpleNamespace(arange=no_device), "--backend cupy: no working device (no CUDA-capable device is detected)"),
+        (None, "backend is 'cupy', but CuPy cannot be imported"),
+        (
+            SimpleNamespace(arange=no_device),
+            "backend is 'cupy', but there is no working GPU (no CUDA-capable device is detected)",
+        ),
     ],
     ids=["not installed", "no device"],
 )

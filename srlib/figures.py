@@ -1,0 +1,141 @@
+"""Figures: one style, one colour a scheme, and a record of the numbers beside each."""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+WIDTH = 7.0  # inches: the text width of a journal page
+
+# Okabe and Ito's colours, told apart in all common forms of colour blindness.
+_COLOURS = {
+    "binary32": "#000000",
+    "RN": "#D55E00",
+    "SR": "#0072B2",
+    "SR_eps": "#009E73",
+    "signed_SR_eps": "#CC79A7",
+    "both": "#E69F00",
+}
+_DASHES = {0.1: "-", 0.2: (0, (5, 1.5)), 0.4: (0, (1.5, 1.2))}  # by ε
+_OTHER_DASHES = (0, (6, 1.5, 1.5, 1.5))
+_LABELS = {"SR_eps": r"SR$_\varepsilon$", "signed_SR_eps": r"signed-SR$_\varepsilon$", "both": "both"}
+_PACKAGES = ("srlib", "numpy", "scipy", "numba", "matplotlib", "mpmath")
+
+_STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 130,
+    "font.family": "STIXGeneral",
+    "font.size": 10,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "mathtext.fontset": "stix",
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+}
+
+
+def use_style() -> None:
+    """Make figures look the same everywhere from here on."""
+    matplotlib.rcParams.update(_STYLE)
+    logging.getLogger("fontTools").setLevel(logging.ERROR)  # it tells of the time stamps of fonts
+
+
+def scheme_style(name: str) -> dict:
+    """Return colour, dashes and label of the line of a scheme or `Setup`, such as "signed_SR_eps(0.1)"."""
+    family, _, eps = name.removesuffix(")").partition("(")
+    dashes = _DASHES.get(float(eps), _OTHER_DASHES) if eps else "-"
+    label = _LABELS.get(family, family) + (f", $\\varepsilon={eps}$" if eps else "")
+    return {"color": _COLOURS.get(family, "0.5"), "linestyle": dashes, "label": label}
+
+
+def plot_band(axes, x, mean, half_width, name: str, **options) -> None:
+    """Draw the line of a scheme, with its confidence band where that has a width."""
+    style = scheme_style(name) | options
+    axes.plot(x, mean, **style)
+    if np.any(half_width > 0):
+        lower, upper = mean - half_width, mean + half_width
+        axes.fill_between(x, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
+
+
+def save_figure(figure, name: str, numbers: dict, settings) -> None:
+    """Write a figure as PNG and PDF, and the numbers that it shows with all that decides them as JSON.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    name : str
+        Letters, digits and underscores.
+    numbers : dict
+        What is plotted: arrays, lists, numbers and text, nested in dicts with text keys.
+    settings : Settings
+        Their output directory, and the parameters to record.
+
+    Raises
+    ------
+    ValueError
+        If the name has other characters.
+    """
+    if not re.fullmatch(r"\w+", name):
+        raise ValueError(f"name is {name!r}; must be of letters, digits and underscores")
+    directory = Path(settings.output_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    plain = _plain(numbers)
+    record = {
+        "figure": name,
+        "parameters": _plain(settings.parameters),
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
+        "sha256": digest(plain),
+        "numbers": plain,
+    }
+    write_atomically(directory / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+    for suffix, dated in (
+        ("png", {"Software": None}),
+        ("pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
+    ):
+        staged = directory / f".{name}.{os.getpid()}.{suffix}"
+        try:
+            figure.savefig(staged, metadata=dated)
+            os.replace(staged, directory / f"{name}.{suffix}")
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+def digest(numbers: dict) -> str:
+    """Return the SHA-256 of numbers, as they are in a sidecar."""
+    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that others see as a whole or not at all."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        staged.write_bytes(content)
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _plain(value):
+    """Return a value as JSON has it; what is not finite becomes text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple | range):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value
