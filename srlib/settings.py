@@ -89,9 +89,9 @@ def array_library(backend: str):
         raise RuntimeError(f"backend is 'cupy', but CuPy cannot be imported ({error})") from None
     except Exception as error:
         raise RuntimeError(f"backend is 'cupy', but there is no working GPU ({error})") from None
-    import array_api_compat.cupy
+    from array_api_compat import cupy as xp
 
-    return array_api_compat.cupy
+    return xp
 
 
 @dataclass(frozen=True)
