@@ -13,6 +13,8 @@ from srlib.rounding import round_to
 from srlib.schemes import Scheme
 
 _DIGITS = 10  # of a recorded number; more would depend on the machine
+_LOWEST = -290
+_POWERS_OF_TEN = np.array([float(f"1e{k}") for k in range(_LOWEST, 309)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +151,12 @@ def _unchanged(x, moved, ndim):
 
 
 def _digits(values):
-    return np.vectorize(lambda value: float(f"{value:.{_DIGITS - 1}e}"), otypes=[float])(_to_numpy(values))
+    """Round to a number of significant decimal digits, by operations that are the same on any machine."""
+    values = _to_numpy(values)
+    above = np.searchsorted(_POWERS_OF_TEN, np.abs(values), side="right")
+    shift = _DIGITS - (above + _LOWEST)
+    up, down = (_POWERS_OF_TEN[np.clip(k, 0, 308) - _LOWEST] for k in (shift, -shift))
+    return np.rint(values * up / down) * down / up
 
 
 def _to_numpy(x):

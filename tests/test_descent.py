@@ -54,6 +54,16 @@ def test_numbers_are_recorded_to_ten_digits_at_the_start_the_end_and_in_between(
     assert all(float(f"{value:.9e}") == value for value in history.objective.ravel())
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e-12, 1.0, 1e15, 1e300])
+def test_ten_digits_are_those_of_the_decimal_notation(scale):
+    quadratic = DiagonalQuadratic(np.array([1.0]), np.array([0.0]))
+    x0 = np.sqrt(2 * scale * np.geomspace(1, 10, 50))[:, None]
+    rng = Philox(1, replicates=50)
+    history = run(quadratic, x0, steps=1, stepsize=1e-3, fmt="binary64", rng=rng)
+    expected = [float(f"{value:.9e}") for value in quadratic.f(x0)]
+    np.testing.assert_allclose(history.objective[0], expected, rtol=3e-16)
+
+
 def test_without_replicates_there_is_no_axis_of_them():
     history = run(rng=Philox(1))
     assert history.x.shape == (3,)
