@@ -13,13 +13,23 @@ bin = $(VENV)/bin
 sources = $(wildcard srlib tests notebooks benchmarks)
 installed = $(VENV)/.installed
 
-.PHONY: help figures test lab lint lock clean
+.PHONY: help figures update test bench lab lint lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 figures: $(installed) ## every figure and claim, into build/ (PROFILE=quick or paper, JOBS=2)
 	$(bin)/srlib regenerate --profile $(PROFILE) --out build --jobs $(JOBS)
+
+update: $(installed) ## run the notebooks in place, and bring their figures into figures/
+	rm -rf build/figures
+	$(bin)/jupyter nbconvert --to notebook --execute --inplace --log-level=ERROR \
+	    --ExecutePreprocessor.record_timing=False --KernelManager.extra_arguments=--log-level=ERROR notebooks/*.ipynb
+	mkdir -p figures && rm -f figures/*.png figures/*.pdf figures/*.json
+	cp build/figures/* figures/
+
+bench: $(installed) ## speed of the kernels, against a copy of the array and a peer
+	$(bin)/python benchmarks/rounding.py
 
 test: $(installed) ## the unit tests, then every notebook, output for output
 	$(bin)/pytest
