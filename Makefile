@@ -24,7 +24,7 @@ figures: $(installed) ## every figure and claim, into build/ (PROFILE=quick or p
 update: $(installed) ## run the notebooks in place, and bring their figures into figures/
 	rm -rf build/figures
 	$(bin)/jupyter nbconvert --to notebook --execute --inplace --log-level=ERROR \
-	    --ExecutePreprocessor.record_timing=False --KernelManager.extra_arguments=--log-level=ERROR notebooks/*.ipynb
+	    --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.extra_arguments=--log-level=ERROR notebooks/*.ipynb
 	mkdir -p figures && rm -f figures/*.png figures/*.pdf figures/*.json
 	cp build/figures/* figures/
 

@@ -1,0 +1,104 @@
+"""What is committed in notebooks/ and figures/, and that any number of jobs makes the same numbers."""
+
+import ast
+import json
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+
+from srlib.batch import find_notebooks, read_notebook
+from srlib.cli import main
+from srlib.figures import digest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = find_notebooks(ROOT / "notebooks")
+DECLARED = [read_notebook(path) for path in NOTEBOOKS]
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def outputs(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+@each_notebook
+def test_it_has_been_run_from_top_to_bottom(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@each_notebook
+def test_outputs_have_no_warnings_errors_timings_or_paths(path):
+    assert [o for o in outputs(path) if o.output_type == "error" or o.get("name") == "stderr"] == []
+    notebook = nbformat.read(path, as_version=4)
+    assert all(cell.metadata.keys() <= {"tags"} for cell in notebook.cells)
+    assert not re.search(r"/(home|root|usr|tmp|work|Users)/", path.read_text())
+
+
+@each_notebook
+def test_it_starts_with_a_question_and_ends_with_what_was_learned_or_how_to_go_on(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[0].source.splitlines()[0].startswith("# ") and cells[0].source.splitlines()[0].endswith("?")
+    assert cells[-1].cell_type == "markdown"
+
+
+@each_notebook
+def test_every_parameter_is_one_line_with_its_explanation(path):
+    (cell,) = [c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", ())]
+    assert all(re.fullmatch(r"\w+ = .+  # .+", line) for line in cell.source.splitlines())
+
+
+@each_notebook
+def test_srlib_list_shows_the_parameters_that_papermill_sees(path):
+    import papermill
+
+    listed = {parameter.name: parameter for parameter in read_notebook(path).parameters}
+    seen = papermill.inspect_notebook(str(path))
+    assert list(listed) == list(seen)
+    for name, parameter in listed.items():
+        assert ast.literal_eval(parameter.default) == ast.literal_eval(seen[name]["default"])
+        assert parameter.help == seen[name]["help"]
+
+
+def test_figures_holds_png_pdf_and_record_of_each_figure_of_the_notebooks_and_nothing_else():
+    names = [name for notebook in DECLARED for name in notebook.figures]
+    expected = {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf", "json")}
+    assert {path.name for path in (ROOT / "figures").iterdir()} == expected
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.json")), ids=lambda path: path.stem)
+def test_a_committed_record_has_the_digest_of_its_numbers_and_the_parameters_of_its_notebook(path):
+    record = json.loads(path.read_text())
+    assert record["figure"] == path.stem
+    assert record["sha256"] == digest(record["numbers"])
+    (notebook,) = [notebook for notebook in DECLARED if path.stem in notebook.figures]
+    defaults = {parameter.name: ast.literal_eval(parameter.default) for parameter in notebook.parameters}
+    assert record["parameters"].keys() == defaults.keys() - {"output_dir"}
+    given = {name: value for name, value in defaults.items() if value is not None and name != "output_dir"}
+    assert {name: record["parameters"][name] for name in given} == given
+
+
+SMALL = {"images": 300, "steps": 3, "replicates": 2, "draws": 1000, "seed": 7}
+
+
+def digests(out, *options):
+    small = [word for name, value in SMALL.items() for word in ("-p", name, str(value))]
+    result = CliRunner().invoke(main, ["regenerate", "--out", str(out), *options, *small])
+    assert result.exit_code == 0, result.output
+    return {path.name: json.loads(path.read_text())["sha256"] for path in (out / "figures").glob("*.json")}
+
+
+def test_one_job_and_two_with_one_thread_and_two_make_the_same_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2), raising=False)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    one = digests(tmp_path / "one", "--jobs", "1")
+    two = digests(tmp_path / "two", "--jobs", "2")
+    assert one == two
+    assert len(one) == sum(len(notebook.figures) for notebook in DECLARED)
