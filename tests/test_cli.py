@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import nbformat
@@ -192,7 +193,9 @@ def test_an_interrupt_leaves_no_kernel_and_nothing_unfinished(tmp_path, number):
     write_notebook(tmp_path / "01_sleeps.ipynb", SAVE, 'save_figure("a", "loss")', tell, "time.sleep(600)")
     write_notebook(tmp_path / "02_waits.ipynb", SAVE, 'save_figure("b", "bias")')
     command = ["-m", "srlib", "regenerate", "--notebooks", str(tmp_path), "--out", str(tmp_path / "build")]
-    process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True)
+    # A process started in the background may inherit that SIGINT is ignored.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     wait_until(started.exists)
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
