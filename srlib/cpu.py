@@ -7,13 +7,13 @@ of what is computed, and the tests compare the two bit for bit.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import float32, float64, int32, int64
+from numba.core import types
 from numba.extending import intrinsic
 
 BLOCK = 1024  # elements at a time: what a block needs stays in the first-level cache
@@ -28,43 +28,69 @@ _jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 
 
 class Grid(NamedTuple):
-    """A format as the kernels want it: emin, scalings to and from the significand, and the upper end."""
+    """A format as the kernels want it; all but emin are of the type of the carrier."""
 
     emin: int
-    to_integer: float  # 2^(p − 2)
+    to_integer: float  # 2^(p − 2): half of what makes a significand of |x| / 2^e
     from_integer: float  # 2^(1 − p)
     below: float  # 2^emin where there are no subnormals, else 0
     largest: float
     overflow: float  # what replaces a magnitude beyond the largest
 
 
-@intrinsic
-def _bitcast(typing, x, to):
-    """Reinterpret the bits of a number as another type of the same size."""
-    target = to.instance_type
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], context.get_value_type(target))
-
-    return target(x, to), generate
+def make_grid(precision, emin, below, largest, overflow, dtype) -> Grid:
+    """Return the grid of a format in a carrier, float32 or float64."""
+    scales = (2.0 ** (precision - 2), 2.0 ** (1 - precision), below, largest, overflow)
+    return Grid(emin, *map(np.dtype(dtype).type, scales))
 
 
-def _llvm_unary(name):
+def _llvm_function(name, arity):
     @intrinsic
-    def function(typing, x):
+    def function(typing, x, y=types.none):
         def generate(context, builder, signature, arguments):
             kind = context.get_value_type(x)
-            declared = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind]))
-            return builder.call(declared, arguments)
+            declared = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind] * arity))
+            return builder.call(declared, arguments[:arity])
 
-        return x(x), generate
+        return x(x, y), generate
 
     return function
 
 
-_floor = _llvm_unary("llvm.floor")
-_rint = _llvm_unary("llvm.rint")
-_abs = _llvm_unary("llvm.fabs")
+# NumPy's own are calls that keep a loop from being vectorised.
+_floor = _llvm_function("llvm.floor", 1)
+_rint = _llvm_function("llvm.rint", 1)
+_abs = _llvm_function("llvm.fabs", 1)
+_copysign = _llvm_function("llvm.copysign", 2)
+
+
+@intrinsic
+def _binade(typing, x, emin):
+    """Return 2^e and 2^(1 − e) in the type of x, where e is the exponent of x but at least emin."""
+    width, stored, bias = (32, 23, 127) if x == types.float32 else (64, 52, 1023)
+
+    def generate(context, builder, signature, arguments):
+        real, whole = context.get_value_type(x), ir.IntType(width)
+        constant = partial(ir.Constant, whole)
+        bits = builder.bitcast(arguments[0], whole)
+        field = builder.and_(builder.lshr(bits, constant(stored)), constant(2 * bias + 1))
+        lowest = builder.add(builder.trunc(arguments[1], whole) if width < 64 else arguments[1], constant(bias))
+        field = builder.select(builder.icmp_signed("<", field, lowest), lowest, field)
+        inverse = builder.sub(constant(2 * bias + 1), field)
+        powers = [builder.bitcast(builder.shl(part, constant(stored)), real) for part in (field, inverse)]
+        return context.make_tuple(builder, signature.return_type, powers)
+
+    return types.UniTuple(x, 2)(x, types.int64), generate
+
+
+@intrinsic
+def _like(typing, x, value):
+    """Return a number in the type of x."""
+
+    def generate(context, builder, signature, arguments):
+        return context.cast(builder, arguments[1], value, x)
+
+    return x(x, value), generate
 
 
 @_jit
@@ -87,125 +113,88 @@ def fill_words(words, counter, draw, replicate, seed):
         words[4 * j + 3] = np.uint32(c3)
 
 
-# Numba widens the result of every integer operation to 64 bits; the calls of int32 keep the lanes narrow.
+@_jit
+def _locate(x, grid):
+    """Return the significand, theta, the unit of the significand, and 2^e: |x| = (significand + theta)·unit·2^e."""
+    magnitude = _abs(x)
+    up, down = _binade(x, grid.emin)
+    deep = magnitude < grid.below
+    scaled = magnitude * down * (_like(x, 0.5) if deep else grid.to_integer)
+    significand = _floor(scaled)
+    return significand, scaled - significand, _like(x, 1.0) if deep else grid.from_integer, up
 
 
-@numba.njit
-def _binade32(x, emin):
-    """Return 2^e and 2^(1 − e), where e is the exponent of x but at least emin."""
-    field = int32(max(int32(int32(_bitcast(x, int32) >> int32(23)) & int32(0xFF)), int32(emin + 127)))
-    inverse = int32(int32(255) - field)
-    return _bitcast(int32(field << int32(23)), float32), _bitcast(int32(inverse << int32(23)), float32)
+@_jit
+def _finish(x, significand, unit, up, away, grid):
+    """Return the lower neighbour of x, or the one away from zero; x itself where it is a value of the format."""
+    magnitude = _abs(x)
+    away = away & (significand * unit * up != magnitude)
+    rounded = (significand + _like(x, 1.0 if away else 0.0)) * unit * up
+    # Written so that the NaN which 0·inf makes of an infinite x counts as too large.
+    rounded = rounded if rounded <= grid.largest else grid.overflow
+    return _copysign(rounded, x) if magnitude == magnitude else x
 
 
-@numba.njit
-def _binade64(x, emin):
-    field = max((_bitcast(x, int64) >> int64(52)) & int64(0x7FF), int64(emin + 1023))
-    return _bitcast(field << int64(52), float64), _bitcast((int64(2047) - field) << int64(52), float64)
-
-
-@numba.njit
-def _is_above32(theta, word, scale, shift):
-    # The threshold as a 32-bit word; one of 2^bits or more is above every word.
-    threshold = _rint(theta * scale)
-    reached = min(max(threshold, float32(0.0)), float32(4294967040.0))
+@_jit
+def _is_above(probability, word, scale, shift, top):
+    """Tell whether the word is below the threshold nint(scale·probability); one of `scale` or more is above all."""
+    threshold = _rint(probability * scale)
+    reached = min(max(threshold, _like(probability, 0.0)), top)
     return ((word >> shift) < np.uint32(reached)) | (threshold >= scale)
 
 
-@numba.njit
-def _is_above64(theta, word, scale, shift):
-    threshold = _rint(theta * scale)
-    return int64(word >> shift) < int64(min(max(threshold, 0.0), 4294967296.0))
+@_jit
+def _deterministic(x, out, begin, end, grid, positive, negative):
+    """Round elements begin to end: away from zero where theta is above the threshold of the sign of x.
+
+    At the threshold it is away from zero where the significand is odd.
+    """
+    scratch = np.empty(BLOCK, x.dtype)
+    for start in range(begin, end, BLOCK):
+        count = min(BLOCK, end - start)
+        source, target = x[start : start + count], scratch[:count]
+        for i in range(count):
+            significand, theta, unit, up = _locate(source[i], grid)
+            threshold = negative if source[i] < 0 else positive
+            half = significand * _like(theta, 0.5)
+            away = (theta > threshold) | ((theta == threshold) & (half != _floor(half)))
+            target[i] = _finish(source[i], significand, unit, up, away, grid)
+        out[start : start + count] = target  # by way of scratch, as out may be x itself
 
 
-def _kernels(real, whole, binade, is_above):
-    """Return the two rounding kernels of a carrier: by thresholds, and by random words."""
-    one, half, zero = real(1.0), real(0.5), real(0.0)
-    sign_bit = whole(np.iinfo(whole.name).min)
+@_jit
+def _stochastic(x, v, out, begin, end, grid, upward, against, top, bits, row, replicates, draw, seed):
+    """Round elements begin to end: away from zero with probability theta + upward − sign(x)·sign(v)·against.
 
-    @numba.njit
-    def locate(x, grid):
-        """Return the significand, theta, the unit of the significand, and 2^e: |x| = (significand + theta)·unit·2^e."""
-        magnitude = _abs(x)
-        up, down = binade(x, grid[0])
-        deep = magnitude < real(grid[3])
-        scaled = magnitude * down * (half if deep else real(grid[1]))
-        significand = _floor(scaled)
-        return significand, scaled - significand, one if deep else real(grid[2]), up
-
-    @numba.njit
-    def finish(x, significand, unit, up, away, grid):
-        magnitude = _abs(x)
-        away = away & (significand * unit * up != magnitude)
-        rounded = (significand + (one if away else zero)) * unit * up
-        # Written so that the NaN which 0·inf makes of an infinite x counts as too large.
-        rounded = rounded if rounded <= real(grid[4]) else real(grid[5])
-        sign = whole(_bitcast(x, whole) & sign_bit)
-        signed = _bitcast(whole(_bitcast(rounded, whole) | sign), real)
-        return signed if magnitude == magnitude else x
-
-    @numba.njit(nogil=True, cache=True, boundscheck=False)
-    def deterministic(x, out, begin, end, grid, positive, negative):
-        """Round elements begin to end: away from zero where theta is above the threshold of the sign of x.
-
-        At the threshold it is away from zero where the significand is odd.
-        """
-        scratch = np.empty(BLOCK, x.dtype)
-        for start in range(begin, end, BLOCK):
-            count = min(BLOCK, end - start)
-            source, target = x[start : start + count], scratch[:count]
+    Element i is element i mod `row` of the replicate numbered ``replicates[i // row]``. Without elements in `v`,
+    sign(v) is 0. `top` is the largest number of the carrier below 2^32.
+    """
+    scratch, words = np.empty(BLOCK, x.dtype), np.empty(BLOCK + 8, np.uint32)
+    scale, shift = _like(upward, 2.0**bits), np.uint32(32 - bits)
+    start = begin
+    while start < end:
+        element = start % row
+        count = min(BLOCK, end - start, row - element)
+        ahead = element & 3
+        needed = (ahead + count + 3) & ~3
+        fill_words(words[:needed], np.uint64(element >> 2), draw, np.uint64(replicates[start // row]), seed)
+        source, target, word = x[start : start + count], scratch[:count], words[ahead : ahead + count]
+        if v.size:
+            direction = v[start : start + count]
             for i in range(count):
-                significand, theta, unit, up = locate(source[i], grid)
-                threshold = real(negative) if source[i] < zero else real(positive)
-                odd = significand * half != _floor(significand * half)
-                away = (theta > threshold) | ((theta == threshold) & odd)
-                target[i] = finish(source[i], significand, unit, up, away, grid)
-            out[start : start + count] = target  # by way of scratch, as out may be x itself
-
-    @numba.njit(nogil=True, cache=True, boundscheck=False)
-    def stochastic(x, v, out, begin, end, grid, upward, against, bits, row, replicates, draw, seed):
-        """Round elements begin to end: away from zero with probability theta + upward − sign(x)·sign(v)·against.
-
-        Element i is element i mod `row` of the replicate numbered ``replicates[i // row]``. Without elements in `v`,
-        sign(v) is 0.
-        """
-        scratch = np.empty(BLOCK, x.dtype)
-        words = np.empty(BLOCK + 8, np.uint32)
-        upward, against = real(upward), real(against)
-        scale, shift = real(2.0**bits), np.uint32(32 - bits)
-        start = begin
-        while start < end:
-            element = start % row
-            count = min(BLOCK, end - start, row - element)
-            ahead = element & 3
-            needed = (ahead + count + 3) & ~3
-            fill_words(words[:needed], np.uint64(element >> 2), draw, np.uint64(replicates[start // row]), seed)
-            source, target, word = x[start : start + count], scratch[:count], words[ahead : ahead + count]
-            if v.size:
-                direction = v[start : start + count]
-                for i in range(count):
-                    significand, theta, unit, up = locate(source[i], grid)
-                    opposed = (source[i] > zero) == (direction[i] < zero)
-                    push = against if opposed else -against
-                    push = push if direction[i] != zero else zero
-                    push = push if direction[i] == direction[i] else zero
-                    away = is_above(theta + push, word[i], scale, shift)
-                    target[i] = finish(source[i], significand, unit, up, away, grid)
-            else:
-                for i in range(count):
-                    significand, theta, unit, up = locate(source[i], grid)
-                    away = is_above(theta + upward, word[i], scale, shift)
-                    target[i] = finish(source[i], significand, unit, up, away, grid)
-            out[start : start + count] = target
-            start += count
-
-    return deterministic, stochastic
-
-
-_KERNELS = {
-    np.dtype(np.float32): _kernels(float32, int32, _binade32, _is_above32),
-    np.dtype(np.float64): _kernels(float64, int64, _binade64, _is_above64),
-}
+                significand, theta, unit, up = _locate(source[i], grid)
+                opposed = (source[i] > 0) == (direction[i] < 0)
+                push = against if opposed else -against
+                push = push if (direction[i] < 0) | (direction[i] > 0) else _like(theta, 0.0)
+                away = _is_above(theta + push, word[i], scale, shift, top)
+                target[i] = _finish(source[i], significand, unit, up, away, grid)
+        else:
+            for i in range(count):
+                significand, theta, unit, up = _locate(source[i], grid)
+                away = _is_above(theta + upward, word[i], scale, shift, top)
+                target[i] = _finish(source[i], significand, unit, up, away, grid)
+        out[start : start + count] = target
+        start += count
 
 
 def round_deterministic(x, out, grid: Grid, positive: float, negative: float) -> None:
@@ -213,9 +202,9 @@ def round_deterministic(x, out, grid: Grid, positive: float, negative: float) ->
 
     The magnitude moves up where theta is above the threshold of its sign, or equal to it and the significand odd.
     """
-    kernel = _KERNELS[x.dtype][0]
     x, out = x.reshape(-1), out.reshape(-1)
-    _in_threads(x.size, lambda begin, end: kernel(x, out, begin, end, grid, positive, negative))
+    positive, negative = x.dtype.type(positive), x.dtype.type(negative)
+    _in_threads(x.size, lambda begin, end: _deterministic(x, out, begin, end, grid, positive, negative))
 
 
 def round_stochastic(x, v, out, grid: Grid, upward, against, bits, replicates: range, draw: int, seed: int) -> None:
@@ -224,14 +213,15 @@ def round_stochastic(x, v, out, grid: Grid, upward, against, bits, replicates: r
     The magnitude moves up with probability theta + upward − sign(x)·sign(v)·against, by the random words of draw number
     `draw` of the stream `seed`; the leading axis is that of the replicates, if there are several.
     """
-    kernel = _KERNELS[x.dtype][1]
     row = max(x.size // len(replicates), 1)
     x, out = x.reshape(-1), out.reshape(-1)
     v = np.empty(0, x.dtype) if v is None else v.reshape(-1)
+    upward, against = x.dtype.type(upward), x.dtype.type(against)
+    top = np.nextafter(x.dtype.type(2**32), x.dtype.type(0))  # the largest that converts to uint32
     numbers, draw, seed = np.array(replicates, dtype=np.uint64), np.uint64(draw), np.uint64(seed)
 
     def span(begin, end):
-        kernel(x, v, out, begin, end, grid, upward, against, bits, row, numbers, draw, seed)
+        _stochastic(x, v, out, begin, end, grid, upward, against, top, bits, row, numbers, draw, seed)
 
     _in_threads(x.size, span)
 
@@ -271,9 +261,9 @@ def ordered_matmul(a, b):
 
 @_jit
 def _look_up(x, table, out, begin, end, shift, base):
-    half = table.size >> 1
+    half, codes = table.size >> 1, x.view(np.int64)
     for i in range(begin, end):
-        bits = _bitcast(x[i], int64)
+        bits = codes[i]
         code = min(max(((bits & 0x7FFFFFFFFFFFFFFF) >> shift) - base, 0), half - 1)
         value = table[code + (half if bits < 0 else 0)]
         out[i] = value if x[i] == x[i] else x[i]

@@ -68,7 +68,7 @@ def _check_rng(rng, scheme, x):
 def _round_numpy(x, fmt, scheme, rng, v, out):
     source = np.ascontiguousarray(x)
     target = _target(source, out)
-    grid = _grid(fmt)
+    grid = _grid(fmt, source.dtype)
     if scheme.stochastic:
         v = None if v is None else np.ascontiguousarray(v)
         eps = scheme.eps
@@ -92,7 +92,7 @@ def _target(source, out):
     return np.empty_like(source) if shifted else out
 
 
-def _grid(fmt):
+def _grid(fmt, dtype):
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow]
     below = 0.0 if fmt.subnormals else fmt.smallest_normal
-    return cpu.Grid(fmt.emin, 2.0 ** (fmt.precision - 2), 2.0 ** (1 - fmt.precision), below, fmt.largest, overflow)
+    return cpu.make_grid(fmt.precision, fmt.emin, below, fmt.largest, overflow, dtype)
