@@ -263,6 +263,14 @@ def test_few_random_bits_make_multiples_of_their_power_of_two(bits):
     np.testing.assert_array_equal(away, words < np.rint(theta * 2.0**bits))
 
 
+@pytest.mark.parametrize(("threshold", "expected"), [(4294967272, 4.0), (4294967273, 5.0), (2**32 - 1, 5.0)])
+def test_thresholds_just_below_certainty_are_told_apart(threshold, expected):
+    """The word of element 57555 in draw 65 of seed 1 is 4294967272, 24 below 2^32."""
+    rng = Philox(1)
+    rng.draws = 65
+    assert round_to(np.full(57556, 4 + threshold / 2**32), "binary8", "SR", rng)[-1] == expected
+
+
 X = np.linspace(-2, 2, 6).reshape(2, 3)
 READ_ONLY = np.zeros((2, 3))
 READ_ONLY.flags.writeable = False
