@@ -76,3 +76,10 @@ def test_the_lock_names_no_index_and_no_folder():
 
 def test_the_citation_names_the_version_that_is_installed():
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == PROJECT["version"]
+
+
+def test_the_example_of_the_readme_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    names = {}
+    exec(example, names)
+    assert names["rng"].draws == 2
