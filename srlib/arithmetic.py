@@ -82,19 +82,17 @@ class Arithmetic:
         xp = array_namespace(x)
         moved = xp.moveaxis(x, axis, -1)
         ones = xp.ones((moved.shape[-1], 1), dtype=x.dtype, device=device(x))
-        total = matmul(moved, ones, self._quantum(1.0))
+        total = matmul(moved, ones, self.fmt.quantum, 1.0)
         return self._rounded(xp.moveaxis(total, -1, axis) / divisor, v)
 
-    def matmul(self, a, b, *, divisor: float = 1.0, v=None):
+    def matmul(self, a, b, *, divisor: float = 1.0, largest: float | None = None, v=None):
         """Return fl((a @ b) / divisor): each sum is accumulated in float64, divided and rounded once.
 
-        Terms are added in index order, by BLAS where the order cannot matter: see `matmul` of this module.
+        Terms are added in index order, by BLAS where the order cannot matter; `largest` is a bound on the magnitudes in
+        `b`, which saves looking for one.
         """
-        product = matmul(a, b, self._quantum(self.fmt.smallest_subnormal))
+        product = matmul(a, b, self.fmt.quantum**2, largest)
         return self._rounded(product if divisor == 1 else product / divisor, v)
-
-    def _quantum(self, other):
-        return self.fmt.smallest_subnormal * other
 
     def _rounded(self, fresh, v):
         """Round an array that nothing else refers to, in place."""
@@ -102,7 +100,7 @@ class Arithmetic:
         return round_to(fresh, self.fmt, self.scheme, self.rng, v=v, out=fresh)
 
 
-def matmul(a, b, quantum: float | None = None):
+def matmul(a, b, quantum: float | None = None, largest: float | None = None):
     """Return a @ b with each sum accumulated in float64 in index order, without fused multiply-add.
 
     Parameters
@@ -112,6 +110,8 @@ def matmul(a, b, quantum: float | None = None):
         A power of two of which every product of an element of `a` and one of `b` is a multiple. Where the largest sum
         that there could be has at most 53 bits above it, every order gives the same bits, and the library's own product
         computes them. Without it, `b` must be integers, and a quantum of `a` is looked for.
+    largest : float, optional
+        A bound on the finite magnitudes in `b`, which saves looking for one.
 
     Notes
     -----
@@ -119,7 +119,7 @@ def matmul(a, b, quantum: float | None = None):
     infinity is that infinity.
     """
     xp = array_namespace(a, b)
-    bound = _largest(xp, a) * _largest(xp, b) * a.shape[-1]
+    bound = _largest(xp, a) * (_largest(xp, b) if largest is None else largest) * a.shape[-1]
     if quantum is None:
         exact = _has_quantum(xp, a, _ulp_of_sums(bound))
     else:
@@ -166,7 +166,7 @@ def _ordered(xp, a, b):
 
 def _exp(x, fmt):
     xp = array_namespace(x)
-    bits = 1 + fmt.precision + math.ceil(math.log2(fmt.emax - fmt.emin + 2)) - 1
+    bits = fmt.precision + math.ceil(math.log2(fmt.emax - fmt.emin + 2))  # sign and stored significand, exponent
     if bits > _TABULATED:
         return xp.exp(x)
     if is_numpy_array(x):
@@ -202,7 +202,7 @@ def _code_table(fmt):
     shift = 53 - fmt.precision
     codes = np.abs(values).view(np.int64) >> shift
     base = int(codes[codes > 0].min()) - 1
-    codes = np.maximum(codes - base, 0)
+    codes = np.clip(codes - base, 0, codes[-2] - base + 1)  # an infinity comes right after the largest value
     half = int(codes.max()) + 1
     table = np.full(2 * half, np.nan)
     table[codes + np.where(values < 0, half, 0)] = results

@@ -109,9 +109,14 @@ class Format:
         return math.ldexp(1.0, self.emin)
 
     @property
+    def quantum(self) -> float:
+        """2^(emin − p + 1), of which every finite value is a multiple."""
+        return math.ldexp(1.0, self.emin - self.precision + 1)
+
+    @property
     def smallest_subnormal(self) -> float:
-        """2^(emin − p + 1), the smallest positive value; with subnormals off it is 2^emin instead."""
-        return math.ldexp(1.0, self.emin - self.precision + 1) if self.subnormals else self.smallest_normal
+        """The smallest positive value: 2^(emin − p + 1), or with subnormals off 2^emin."""
+        return self.quantum if self.subnormals else self.smallest_normal
 
     def values(self) -> np.ndarray:
         """Return all finite values, ascending, as float64, with one zero.

@@ -90,17 +90,17 @@ class LogisticRegression:
         if top >= classes:
             raise ValueError(f"labels go up to {top}; must be below the number of classes, {classes}")
         self.shape = (classes, images.shape[1])
-        self._labels, self._test_labels = xp.astype(labels, xp.int64), xp.astype(test_labels, xp.int64)
+        self._test_labels = xp.astype(test_labels, xp.int64)
         # Pixels as integers, an image a column; the targets likewise.
         self._images, self._test_images = (xp.astype(x, xp.float64).T for x in (images, test_images))
         classes_column = xp.arange(classes, device=device(images))[:, None]
-        self._targets = xp.astype(self._labels[None, :] == classes_column, xp.float64)
+        self._targets = xp.astype(xp.astype(labels, xp.int64)[None, :] == classes_column, xp.float64)
         self._rounded = (None, None, None)
 
     def f(self, x):
         """Return the mean cross-entropy of the unrounded training images: `x` without its last two axes."""
         xp = array_namespace(x)
-        logits = matmul(x, self._images) / _WHITE
+        logits = matmul(x, self._images, largest=_WHITE) / _WHITE
         shifted = logits - xp.max(logits, axis=-2, keepdims=True)
         normaliser = xp.log(xp.sum(xp.exp(shifted), axis=-2))
         return xp.mean(normaliser - xp.sum(shifted * self._targets, axis=-2), axis=-1)
@@ -115,7 +115,7 @@ class LogisticRegression:
         The lowest class wins a tie; NaN counts as the smallest logit.
         """
         xp = array_namespace(x)
-        logits = matmul(x, self._test_images)
+        logits = matmul(x, self._test_images, largest=_WHITE)
         chosen = xp.argmax(xp.where(xp.isnan(logits), xp.full_like(logits, -math.inf), logits), axis=-2)
         return xp.mean(xp.astype(chosen != self._test_labels, xp.float64), axis=-1)
 
@@ -123,12 +123,12 @@ class LogisticRegression:
         """Return the gradient with every operation rounded, in E3's order; pixels are rounded once, by RN."""
         xp = array_namespace(x)
         columns, rows = self._pixels(arithmetic.fmt)
-        z = arithmetic.matmul(x, columns)
+        z = arithmetic.matmul(x, columns, largest=1.0)
         z = arithmetic.subtract(z, xp.max(z, axis=-2, keepdims=True))
         e = arithmetic.exp(z)
         p = arithmetic.divide(e, arithmetic.sum(e, axis=-2))
         d = arithmetic.subtract(p, self._targets)
-        return arithmetic.matmul(d, rows, divisor=rows.shape[0])
+        return arithmetic.matmul(d, rows, largest=1.0, divisor=rows.shape[0])
 
     def _pixels(self, fmt: Format):
         """Return the training pixels rounded to a format, an image a column and an image a row."""

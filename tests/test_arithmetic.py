@@ -96,7 +96,19 @@ def test_a_product_that_blas_may_compute_is_exact_or_in_order(seed, k, name):
     fmt = Format.parse(name)
     rng = np.random.default_rng(seed)
     a, b = (round_to(rng.standard_normal(s) * 2.0 ** rng.integers(-9, 9, s), fmt) for s in ((2, k), (k, 2)))
-    np.testing.assert_array_equal(matmul(a, b, fmt.smallest_subnormal**2), in_order(a, b))
+    np.testing.assert_array_equal(matmul(a, b, fmt.quantum**2), in_order(a, b))
+
+
+def test_sums_of_a_format_without_subnormals_are_taken_in_order_where_they_are_not_exact():
+    """Its smallest value is 1, but its values are multiples of 2^-19 only: the bits of these sums are too many."""
+    fmt, rng = Format("flushed", 20, 0, 10, subnormals=False), np.random.default_rng(9)
+    a, b = (round_to(np.exp2(rng.uniform(0, 10.9, shape)), fmt) for shape in ((40, 1000), (1000, 40)))
+    expected = in_order(a, b)
+    assert not np.array_equal(a @ b, expected)
+    wide = Format("flushed and wide", 53, 0, 40, subnormals=False)  # does not hide the last bits of a sum
+    np.testing.assert_array_equal(Arithmetic(wide).matmul(a, b), expected)
+    np.testing.assert_array_equal(matmul(a, b, fmt.quantum**2), expected)
+    np.testing.assert_array_equal(Arithmetic(fmt).matmul(a, b), round_to(expected, fmt))
 
 
 def test_integers_times_numbers_of_few_bits_are_exact_by_blas():

@@ -71,6 +71,13 @@ def test_the_values_are_the_ones_of_the_definition(fmt):
     np.testing.assert_array_equal(fmt.values(), sorted({sign * value for value in finite for sign in (1.0, -1.0)}))
 
 
+@pytest.mark.parametrize("fmt", SMALL, ids=str)
+def test_every_value_is_a_multiple_of_the_quantum_and_of_no_larger_power_of_two(fmt):
+    multiples = fmt.values() / fmt.quantum
+    assert np.all(multiples == np.round(multiples))
+    assert np.any(multiples % 2 == 1)
+
+
 def test_too_many_values_are_refused():
     assert len(Format.parse("tf32").values()) == 2 * (254 * 1024 + 1023) + 1
     with pytest.raises(ValueError, match=r"format binary32 has some \d+ values; values\(\) lists at most 1048576"):
