@@ -61,8 +61,8 @@ def same_shape(name: str, value, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} has shape {value.shape}; must be {shape}, the shape of x")
 
 
-def output(out, x):
-    """Return `out`; raise TypeError or ValueError if a result like the array `x` cannot be written there."""
+def output(out, x) -> None:
+    """Raise TypeError or ValueError if a result like the array `x` cannot be written to `out`."""
     if type(out) is not type(x):
         raise TypeError(f"out is {_brief(out)}; must be an array of the same kind as x, {type(x).__name__}")
     if out.dtype != x.dtype:
@@ -70,7 +70,6 @@ def output(out, x):
     same_shape("out", out, x.shape)
     if not is_writeable_array(out):
         raise ValueError("out is read-only; must be writeable")
-    return out
 
 
 def _brief(value):

@@ -67,10 +67,10 @@ def _check_rng(rng, scheme, x):
 
 def _round_numpy(x, fmt, scheme, rng, v, out):
     source = np.ascontiguousarray(x)
-    target = _target(source, out)
+    v = None if v is None else np.ascontiguousarray(v)
+    target = _target(source, v, out)
     grid = _grid(fmt, source.dtype)
     if scheme.stochastic:
-        v = None if v is None else np.ascontiguousarray(v)
         eps = scheme.eps
         upward, against = (0.0, eps) if scheme.signed else (eps, 0.0)
         replicates = rng.numbers()
@@ -84,12 +84,17 @@ def _round_numpy(x, fmt, scheme, rng, v, out):
     return out
 
 
-def _target(source, out):
-    """Return where a kernel can write: `out` itself, if it is contiguous, native and not shifted against `source`."""
+def _target(source, v, out):
+    """Return where a kernel can write: `out` itself, if it is contiguous, native and not shifted against x or v."""
     if out is None or not (out.flags.c_contiguous and out.dtype.isnative):
         return np.empty_like(source)
-    shifted = out.ctypes.data != source.ctypes.data and np.may_share_memory(out, source)
-    return np.empty_like(source) if shifted else out
+    return np.empty_like(source) if any(_is_shifted(out, read) for read in (source, v) if read is not None) else out
+
+
+def _is_shifted(out, read):
+    """Tell whether an element of `out` may lie where another element of `read` does."""
+    same = out.ctypes.data == read.ctypes.data and out.dtype == read.dtype
+    return not same and np.may_share_memory(out, read)
 
 
 def _grid(fmt, dtype):

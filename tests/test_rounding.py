@@ -197,6 +197,14 @@ def test_v_may_be_out():
     assert_same_bits(round_to(x, "binary8", "signed_SR_eps(0.4)", Philox(14), v=v, out=v), expected)
 
 
+@pytest.mark.parametrize("shift", [1, -1])
+def test_out_may_overlap_with_v(shift):
+    x, buffer = np.random.default_rng(3).standard_normal(5000), np.random.default_rng(4).standard_normal(5001)
+    v, out = (buffer[:-1], buffer[1:]) if shift == 1 else (buffer[1:], buffer[:-1])
+    expected = round_to(x, "binary8", "signed_SR_eps(0.4)", Philox(14), v=v.copy())
+    assert_same_bits(round_to(x, "binary8", "signed_SR_eps(0.4)", Philox(14), v=v, out=out), expected)
+
+
 @pytest.mark.parametrize("scheme", ["RN", "SR"])
 def test_scalars_arrays_without_axes_and_empty_arrays(scheme):
     assert round_to(1.1, "binary8", scheme, Philox(1)) in (1.0, 1.25)
