@@ -1,6 +1,7 @@
 """Figures: one style, one colour a scheme, and a record of the numbers beside each."""
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -100,17 +101,19 @@ def save_figure(figure, name: str, numbers: dict, settings) -> None:
         "sha256": digest(plain),
         "numbers": plain,
     }
-    write_atomically(directory / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
-    for suffix, dated in (
-        ("png", {"Software": None}),
-        ("pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
-    ):
-        staged = directory / f".{name}.{os.getpid()}.{suffix}"
-        try:
-            figure.savefig(staged, metadata=dated)
-            os.replace(staged, directory / f"{name}.{suffix}")
-        finally:
-            staged.unlink(missing_ok=True)
+    contents = {
+        "png": _drawn(figure, "png", {"Software": None}),
+        "pdf": _drawn(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
+        "json": (json.dumps(record, indent=1) + "\n").encode(),
+    }
+    for suffix, content in contents.items():
+        write_atomically(directory / f"{name}.{suffix}", content)
+
+
+def _drawn(figure, kind, metadata):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()
 
 
 def digest(numbers: dict) -> str:
