@@ -16,12 +16,14 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from srlib.philox import INCREMENTS, MULTIPLIERS
+
 BLOCK = 1024  # elements at a time: what a block needs stays in the first-level cache
 _SMALL = 1 << 17  # fewer elements are not worth a second thread
 
 _MASK = np.uint64(0xFFFFFFFF)
-_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+_M0, _M1 = map(np.uint64, MULTIPLIERS)
+_W0, _W1 = map(np.uint64, INCREMENTS)
 _SHIFT = np.uint64(32)
 
 _jit = numba.njit(nogil=True, cache=True, boundscheck=False)

@@ -131,8 +131,9 @@ def _start(problem, x0, fmt, rng):
         raise TypeError(f"x0 is of {x.dtype}; must be of float64")
     ensemble = problem.shape if rng is None or rng.replicates is None else (len(rng.replicates), *problem.shape)
     if x.shape not in (problem.shape, ensemble):
-        raise ValueError(f"x0 has shape {x.shape}; must be {' or '.join(map(str, {problem.shape, ensemble}))}")
-    return round_to(xp.asarray(xp.broadcast_to(x, ensemble), copy=True), fmt)
+        allowed = " or ".join(map(str, dict.fromkeys([problem.shape, ensemble])))
+        raise ValueError(f"x0 has shape {x.shape}; must be {allowed}")
+    return round_to(xp.broadcast_to(x, ensemble), fmt)
 
 
 def _step(problem, x, stepsize, first, second, third):

@@ -12,8 +12,8 @@ from array_api_compat import array_namespace, device
 
 from srlib import checks
 
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
 
 
@@ -33,11 +33,11 @@ def philox4x32(counter, key):
     xp = array_namespace(c0, c1, c2, c3)
     k0, k1 = key
     word = _uint64(xp, c0)
-    mask, shift, m0, m1 = word(_MASK), word(32), word(_MULTIPLIERS[0]), word(_MULTIPLIERS[1])
+    mask, shift, m0, m1 = word(_MASK), word(32), word(MULTIPLIERS[0]), word(MULTIPLIERS[1])
     for _ in range(10):
         p0, p1 = c0 * m0, c2 * m1
         c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ word(k0), p1 & mask, (p0 >> shift) ^ c3 ^ word(k1), p0 & mask
-        k0, k1 = (k0 + _INCREMENTS[0]) & _MASK, (k1 + _INCREMENTS[1]) & _MASK
+        k0, k1 = (k0 + INCREMENTS[0]) & _MASK, (k1 + INCREMENTS[1]) & _MASK
     return c0, c1, c2, c3
 
 
