@@ -71,6 +71,12 @@ def plot_band(axes, x, mean, half_width, name: str, **options) -> None:
         axes.fill_between(x, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
 
 
+def legend_below(figure, columns: int) -> None:
+    """Explain the lines of the first axes below a figure, in so many columns."""
+    handles_and_labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles_and_labels, ncols=columns, loc="outside lower center", columnspacing=1.2)
+
+
 def save_figure(figure, name: str, numbers: dict, settings) -> None:
     """Write a figure as PNG and PDF, and the numbers that it shows with all that decides them as JSON.
 

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from fractions import Fraction
 from functools import cache
 
+import ml_dtypes
 import numpy as np
 
 from srlib import Format
@@ -23,6 +24,12 @@ FORMATS = [
     Format("narrow", 2, 0, 0, overflow="nan"),
     Format("high", 4, 100, 120),
 ]
+ML_DTYPES = {
+    "binary8": ml_dtypes.float8_e5m2,
+    "e4m3": ml_dtypes.float8_e4m3fn,
+    "bfloat16": ml_dtypes.bfloat16,
+    "binary16": np.float16,
+}
 SCHEMES = ["RN", "RZ", "RU", "RD", "SR", "SR_eps(0.1)", "SR_eps(0.6)", "signed_SR_eps(0.1)", "signed_SR_eps(0.6)"]
 
 
