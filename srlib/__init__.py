@@ -4,7 +4,7 @@ from srlib.arithmetic import Arithmetic
 from srlib.descent import History, gradient_descent
 from srlib.formats import Format
 from srlib.philox import Philox
-from srlib.problems import DiagonalQuadratic, LogisticRegression
+from srlib.problems import DiagonalQuadratic, LogisticRegression, TwoLayerNetwork
 from srlib.rounding import round_to
 from srlib.schemes import Scheme, mean_error, prob_up, variance
 
@@ -16,6 +16,7 @@ __all__ = [
     "LogisticRegression",
     "Philox",
     "Scheme",
+    "TwoLayerNetwork",
     "gradient_descent",
     "mean_error",
     "prob_up",

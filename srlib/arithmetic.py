@@ -109,7 +109,7 @@ def matmul(a, b, quantum: float | None = None, largest: float | None = None):
     quantum : float, optional
         A power of two of which every product of an element of `a` and one of `b` is a multiple. Where the largest sum
         that there could be has at most 53 bits above it, every order gives the same bits, and the library's own product
-        computes them. Without it, `b` must be integers, and a quantum of `a` is looked for.
+        computes them; 0 asks for index order. Without it, `b` must be integers, and a quantum of `a` is looked for.
     largest : float, optional
         A bound on the finite magnitudes in `b`, which saves looking for one.
 

@@ -7,7 +7,16 @@ import pytest
 import threadpoolctl
 from scipy.special import softmax
 
-from srlib import DiagonalQuadratic, LogisticRegression, Philox, Scheme, datasets, gradient_descent, round_to
+from srlib import (
+    DiagonalQuadratic,
+    LogisticRegression,
+    Philox,
+    Scheme,
+    TwoLayerNetwork,
+    datasets,
+    gradient_descent,
+    round_to,
+)
 
 MNIST = Path(__file__).parents[1] / "data" / "mnist"
 SCHEMES = {"gradient": "SR", "multiply": "SR_eps(0.2)", "update": "signed_SR_eps(0.1)"}
@@ -87,9 +96,15 @@ def test_each_replicate_may_start_elsewhere():
     np.testing.assert_allclose(history.objective[0], QUADRATIC.f(round_to(x0, "binary8")), rtol=1e-9)
 
 
+def network(count):
+    data = datasets.subset(datasets.select_classes(datasets.load(MNIST), (3, 8)), count)
+    return TwoLayerNetwork(data.train_images, data.train_labels, data.test_images, data.test_labels, units=10)
+
+
+@pytest.mark.parametrize("make", [lambda count: LogisticRegression(*mnist(count)), network], ids=["E3", "E4"])
 @pytest.mark.parametrize("fmt", ["binary8", "bfloat16", "binary32"])
-def test_a_replicate_is_the_same_alone_and_in_an_ensemble(fmt):
-    problem = LogisticRegression(*mnist(200))
+def test_a_replicate_is_the_same_alone_and_in_an_ensemble(fmt, make):
+    problem = make(200)
     ensemble = run(problem, np.zeros(problem.shape), steps=4, fmt=fmt, rng=Philox(2, replicates=range(5, 8)))
     for r in range(3):
         alone = run(problem, np.zeros(problem.shape), steps=4, fmt=fmt, rng=Philox(2, replicates=range(5 + r, 6 + r)))
@@ -98,9 +113,10 @@ def test_a_replicate_is_the_same_alone_and_in_an_ensemble(fmt):
             np.testing.assert_array_equal(getattr(alone, field)[:, 0], getattr(ensemble, field)[:, r])
 
 
+@pytest.mark.parametrize("make", [lambda count: LogisticRegression(*mnist(count)), network], ids=["E3", "E4"])
 @pytest.mark.parametrize("fmt", ["binary8", "binary32"])
-def test_the_number_of_threads_does_not_change_a_run(fmt):
-    problem = LogisticRegression(*mnist(2000))
+def test_the_number_of_threads_does_not_change_a_run(fmt, make):
+    problem = make(2000)
 
     def once(threads):
         before = numba.get_num_threads()
@@ -126,6 +142,18 @@ def test_array_api_strict_arrays_give_the_same_run(fmt):
     history = run(strict, zeros, steps=3, fmt=fmt, rng=rng[0])
     assert type(history.x) is type(zeros)
     assert_same(history, run(plain, np.zeros(plain.shape), steps=3, fmt=fmt, rng=rng[1]))
+
+
+def test_array_api_strict_arrays_train_the_network():
+    data = datasets.subset(datasets.select_classes(datasets.load(MNIST), (3, 8)), 30)
+    arrays = (data.train_images[:, 300:400], data.train_labels, data.test_images[:50, 300:400], data.test_labels[:50])
+    strict = TwoLayerNetwork(*(array_api_strict.asarray(array) for array in arrays), units=5)
+    plain = TwoLayerNetwork(*arrays, units=5)
+    start = plain.initial(1)
+    rng = [Philox(4, replicates=2) for _ in range(2)]
+    assert_same(
+        run(strict, array_api_strict.asarray(start), steps=3, rng=rng[0]), run(plain, start, steps=3, rng=rng[1])
+    )
 
 
 def test_array_api_strict_arrays_descend_a_quadratic():
