@@ -11,7 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
+
+from srlib.results import mean_band
 
 WIDTH = 7.0  # inches: the text width of a journal page
 
@@ -71,6 +74,37 @@ def plot_band(axes, x, mean, half_width, name: str, **options) -> None:
         axes.fill_between(x, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
 
 
+def plot_curves(curves: dict, names: list[str], unit: str = "epoch"):
+    """Draw test error, loss and share of unmoved components of an experiment, with 95% confidence bands.
+
+    Parameters
+    ----------
+    curves : dict
+        Of `srlib.experiments.compare`.
+    names : list of str
+        Those to show.
+    unit : str
+        What a step is called.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.1))
+    panels = {
+        "error": ("test error (%)", 100),
+        "loss": ("training loss", 1),
+        "unmoved": ("share of weights unmoved", 1),
+    }
+    for axis, (key, (title, scale)) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            steps = curves[name]["steps"] if key != "unmoved" else 1 + np.arange(np.shape(curves[name][key])[1])
+            plot_band(axis, steps, *mean_band(scale * np.transpose(curves[name][key])), name)
+        axis.set(title=title, xlabel=unit)
+    legend_below(figure, 4)
+    return figure
+
+
 def legend_below(figure, columns: int) -> None:
     """Explain the lines of the first axes below a figure, in so many columns."""
     handles_and_labels = figure.axes[0].get_legend_handles_labels()
@@ -110,7 +144,7 @@ def save_figure(figure, name: str, numbers: dict, settings) -> None:
     contents = {
         "png": _drawn(figure, "png", {"Software": None}),
         "pdf": _drawn(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
-        "json": (json.dumps(record, indent=1) + "\n").encode(),
+        "json": _compact(json.dumps(record, indent=1)).encode(),
     }
     for suffix, content in contents.items():
         write_atomically(directory / f"{name}.{suffix}", content)
@@ -120,6 +154,11 @@ def _drawn(figure, kind, metadata):
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
+
+
+def _compact(text):
+    """Put each innermost list of a JSON text on one line."""
+    return re.sub(r"\[[^][{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text) + "\n"
 
 
 def digest(numbers: dict) -> str:

@@ -1,14 +1,9 @@
-"""What a notebook is run with: its parameters, resolved by profile and checked, and the combinations of schemes."""
-
-from dataclasses import dataclass
+"""What a notebook is run with: its parameters, resolved by profile and checked."""
 
 import array_api_compat.numpy
-import numpy as np
 
 from srlib import checks
-from srlib.formats import Format
 from srlib.philox import Philox
-from srlib.schemes import Scheme
 
 PROFILES = ("quick", "paper")
 BACKENDS = ("numpy", "cupy")
@@ -92,78 +87,3 @@ def array_library(backend: str):
     from array_api_compat import cupy as xp
 
     return xp
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A format, and a scheme for each of the three rounding sites.
-
-    Attributes
-    ----------
-    name : str
-        What it is called in figures and tables.
-    fmt : Format
-    gradient, multiply, update : Scheme
-    """
-
-    name: str
-    fmt: Format
-    gradient: Scheme
-    multiply: Scheme
-    update: Scheme
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether any site takes random words."""
-        return any(scheme.stochastic for scheme in (self.gradient, self.multiply, self.update))
-
-    @property
-    def options(self) -> dict:
-        """The arguments of `gradient_descent` that it stands for."""
-        return {"fmt": self.fmt, "gradient": self.gradient, "multiply": self.multiply, "update": self.update}
-
-
-def setups(fmt: Format | str, eps: list[float], baseline: str | None = "binary32") -> list[Setup]:
-    """Return the combinations that SPEC compares in E1 to E4.
-
-    RN in the baseline format; then in `fmt` RN; SR at all sites; and for each ε, SR_eps at sites 1 and 2 with SR at 3,
-    SR at 1 and 2 with signed_SR_eps at 3, and both.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there is no such format, or an ε is not in [0, 1).
-    """
-    fmt, rn, sr = Format.parse(fmt), Scheme("RN"), Scheme("SR")
-    found = [] if baseline is None else [Setup(baseline, Format.parse(baseline), rn, rn, rn)]
-    found += [Setup("RN", fmt, rn, rn, rn), Setup("SR", fmt, sr, sr, sr)]
-    for value in eps:
-        biased, signed = Scheme("SR_eps", value), Scheme("signed_SR_eps", value)
-        found += [
-            Setup(str(biased), fmt, biased, biased, sr),
-            Setup(str(signed), fmt, sr, sr, signed),
-            Setup(f"both({value!r})", fmt, biased, biased, signed),
-        ]
-    return found
-
-
-def mean_band(values: np.ndarray, confidence: float = 0.95):
-    """Return the mean over replicates, the last axis, and the half-width of its confidence interval.
-
-    Student's t with replicates − 1 degrees of freedom; without the axis of replicates, or with one, there is no
-    interval and the half-width is 0.
-
-    Parameters
-    ----------
-    values : array of shape (records,) or (records, replicates)
-    """
-    from scipy.stats import t
-
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim == 1:
-        return values, np.zeros_like(values)
-    count = values.shape[-1]
-    if count == 1:
-        return values[:, 0], np.zeros(len(values))
-    deviation = values.std(axis=-1, ddof=1) / np.sqrt(count)
-    return values.mean(axis=-1), t.ppf((1 + confidence) / 2, count - 1) * deviation

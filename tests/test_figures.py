@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from srlib.experiments import setups
 from srlib.figures import digest, plot_band, save_figure, scheme_style, use_style
-from srlib.settings import Settings, setups
+from srlib.settings import Settings
 
 
 @pytest.fixture
