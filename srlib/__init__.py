@@ -1,18 +1,21 @@
 """Biased stochastic rounding in low-precision gradient descent: the module behind the notebooks."""
 
 from srlib.arithmetic import Arithmetic
+from srlib.classifiers import LogisticRegression, TwoLayerNetwork
 from srlib.descent import History, gradient_descent
 from srlib.formats import Format
 from srlib.philox import Philox
-from srlib.problems import DiagonalQuadratic, LogisticRegression, TwoLayerNetwork
+from srlib.problems import DenseQuadratic, DiagonalQuadratic, LogisticLoss
 from srlib.rounding import round_to
 from srlib.schemes import Scheme, mean_error, prob_up, variance
 
 __all__ = [
     "Arithmetic",
+    "DenseQuadratic",
     "DiagonalQuadratic",
     "Format",
     "History",
+    "LogisticLoss",
     "LogisticRegression",
     "Philox",
     "Scheme",

@@ -62,7 +62,7 @@ def gradient_descent(
     ----------
     problem
         Has ``shape``, ``f(x)`` and ``gradient(x)``, and perhaps ``error(x)`` and ``rounded_gradient(x, arithmetic)``,
-        which is then used in place of one rounding of the gradient (see `srlib.problems`).
+        which is then used in place of one rounding of the gradient (see `srlib.classifiers`).
     x0 : float64 array of the shape of a point, or with an axis of the replicates before it
         Rounded once, by RN. Its array library is the one that computes.
     stepsize : float
@@ -92,14 +92,14 @@ def gradient_descent(
     sites = _sites(fmt, gradient, multiply, update, rng)
     stepsize = checks.positive("stepsize", stepsize)
     steps, record = checks.integer("steps", steps, 1), checks.integer("record", record, 1)
-    x = _start(problem, x0, sites[0].fmt, rng)
+    x = start(problem, x0, sites[0].fmt, rng)
     recorded = sorted({*range(0, steps, record), steps})
     objectives, errors, stagnated = [], [], []
 
     def observe(x):
-        objectives.append(_digits(problem.f(x)))
+        objectives.append(significant(problem.f(x)))
         if hasattr(problem, "error"):
-            errors.append(_digits(problem.error(x)))
+            errors.append(significant(problem.error(x)))
 
     with np.errstate(all="ignore"):  # overflow shows as inf or NaN
         observe(x)
@@ -124,7 +124,14 @@ def _sites(fmt, gradient, multiply, update, rng):
     return [Arithmetic(fmt, scheme, rng) for scheme in schemes.values()]
 
 
-def _start(problem, x0, fmt, rng):
+def start(problem, x0, fmt: Format, rng: Philox | None):
+    """Return the first iterate, `x0` rounded once by RN, with the axis of the replicates of `rng` if there is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x0` is not an array of float64 of the shape of a point or of such an ensemble.
+    """
     x = checks.real_array("x0", x0)
     xp = array_namespace(x)
     if x.dtype != xp.float64:
@@ -151,8 +158,8 @@ def _unchanged(x, moved, ndim):
     return _to_numpy(xp.mean(same, axis=tuple(range(x.ndim - ndim, x.ndim))))
 
 
-def _digits(values):
-    """Round to a number of significant decimal digits, by operations that are the same on any machine."""
+def significant(values):
+    """Return a NumPy array of the values to 10 significant digits, by operations that are the same on any machine."""
     values = _to_numpy(values)
     above = np.searchsorted(_POWERS_OF_TEN, np.abs(values), side="right")
     shift = _DIGITS - (above + _LOWEST)

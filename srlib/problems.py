@@ -1,21 +1,19 @@
-"""Objectives and their gradients, vectorised over leading axes such as that of the replicates (SPEC, Experiments).
+"""Convex objectives and their gradients, vectorised over leading axes such as that of the replicates (SPEC E1, E2).
 
 A problem has ``shape``, that of one point; ``f(x)`` and ``gradient(x)``, in float64. It may have ``error(x)``, which is
-recorded beside the objective, and ``rounded_gradient(x, arithmetic)``, the gradient with every operation rounded.
+recorded beside the objective, and ``rounded_gradient(x, arithmetic)``, the gradient with every operation rounded (see
+`srlib.classifiers`).
 """
 
 import math
 
+import mpmath
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from srlib import checks
-from srlib.arithmetic import Arithmetic, matmul
-from srlib.formats import Format
+from srlib.arithmetic import matmul
 from srlib.philox import Philox
-from srlib.rounding import round_to
-
-_WHITE = 255  # the brightest pixel
 
 
 class DiagonalQuadratic:
@@ -60,193 +58,122 @@ class DiagonalQuadratic:
         return xp.sqrt(xp.sum((x - self.minimiser) ** 2, axis=-1))
 
 
-class _ImageClassifier:
-    """What the classifiers of images have in common: their data, and the pixels rounded to a format."""
+class DenseQuadratic:
+    """½ (x − x*)ᵀA(x − x*) (E2 setting II).
 
-    def __init__(self, images, labels, test_images, test_labels, classes):
-        xp = array_namespace(images, labels, test_images, test_labels)
-        _check_images(xp, "images", images, "labels", labels)
-        _check_images(xp, "test_images", test_images, "test_labels", test_labels)
-        if images.shape[1] != test_images.shape[1]:
-            raise ValueError(f"test_images have {test_images.shape[1]} pixels; images have {images.shape[1]}")
-        top = max(int(xp.max(labels)), int(xp.max(test_labels)))
-        if top >= classes:
-            raise ValueError(f"labels go up to {top}; must be below the number of classes, {classes}")
-        self._test_labels = xp.astype(test_labels, xp.int64)
-        # Pixels as integers, an image a column.
-        self._images, self._test_images = (xp.astype(x, xp.float64).T for x in (images, test_images))
-        self._rounded = (None, None, None)
+    Parameters
+    ----------
+    matrix : float64 array of shape (n, n)
+        A, symmetric and positive semidefinite (which is not checked).
+    minimiser : float64 array of shape (n,)
+        x*.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If these are not such arrays, or the matrix is not symmetric.
+    """
+
+    def __init__(self, matrix, minimiser):
+        self.matrix = checks.real_array("matrix", matrix)
+        self.minimiser = checks.real_array("minimiser", minimiser)
+        xp = array_namespace(self.matrix, self.minimiser)
+        if self.matrix.shape != 2 * self.minimiser.shape or self.minimiser.ndim != 1:
+            shapes = f"{self.matrix.shape} and {self.minimiser.shape}"
+            raise ValueError(f"matrix and minimiser have shapes {shapes}; must be (n, n) and (n,)")
+        if not bool(xp.all(self.matrix == self.matrix.T)):
+            raise ValueError("matrix is not symmetric or not finite; must be both")
+        self.shape = self.minimiser.shape
+
+    def f(self, x):
+        """Return the objective: `x` without its last axis."""
+        xp = array_namespace(x)
+        return xp.sum((x - self.minimiser) * self.gradient(x), axis=-1) / 2
 
     def gradient(self, x):
-        """Return the gradient in float64, of the shape of `x`."""
-        return self.rounded_gradient(x, Arithmetic("binary64"))
+        """Return A(x − x*), of the shape of `x`, each sum in index order."""
+        return matmul(x - self.minimiser, self.matrix, 0.0)
 
-    def _pixels(self, fmt: Format):
-        """Return the training pixels rounded to a format, an image a column and an image a row."""
-        if self._rounded[0] != fmt:
-            rows = round_to(self._images.T / _WHITE, fmt)
-            columns = round_to(rows.T, fmt)  # the same numbers, laid out anew for sums over pixels
-            self._rounded = (fmt, columns, rows)
-        return self._rounded[1:]
+    def error(self, x):
+        """Return the distance ‖x − x*‖ to the minimiser."""
+        xp = array_namespace(x)
+        return xp.sqrt(xp.sum((x - self.minimiser) ** 2, axis=-1))
 
 
-class LogisticRegression(_ImageClassifier):
-    """Multinomial logistic regression without bias term (E3): mean cross-entropy of softmax(W·image).
+def matrix_with_spectrum(eigenvalues, seed: int) -> np.ndarray:
+    """Return a dense symmetric matrix with the given eigenvalues, as a NumPy array of shape (n, n).
 
-    A point W has the shape (classes, pixels), so that the replicates and classes of an ensemble, (replicates, classes,
-    pixels), share an axis in one matrix product with all images.
+    Its eigenvectors are those of the discrete cosine transform; the seed decides the order of the eigenvalues and signs
+    of the components. It is made of products and sums in index order: the same bits on any machine.
 
     Parameters
     ----------
-    images, test_images : uint8 arrays of shape (count, pixels)
-        0 to 255, which stand for 0 to 1.
-    labels, test_labels : uint8 arrays of shape (count,)
-        Class of each image, from 0 on.
-    classes : int, optional
-        One more than the largest training label if not given.
+    eigenvalues : float64 array of shape (n,)
+    seed : int
+    """
+    eigenvalues = np.asarray(checks.real_array("eigenvalues", eigenvalues))
+    n, rng = len(eigenvalues), Philox(seed)
+    with mpmath.workprec(100):
+        cosines = np.array([float(mpmath.cospi(mpmath.mpf(k) / (2 * n))) for k in range(4 * n)])
+    i = np.arange(n)
+    vectors = cosines[np.outer(2 * i + 1, i) % (4 * n)] * np.where(i > 0, math.sqrt(2 / n), math.sqrt(1 / n))
+    vectors *= np.where(rng.uniform((n, 1)) < 0.5, -1.0, 1.0)
+    order = np.argsort(rng.uniform((n,)), kind="stable")
+    product = matmul(vectors * eigenvalues[order], np.ascontiguousarray(vectors.T), 0.0)
+    return (product + product.T) / 2
+
+
+class LogisticLoss:
+    """Mean of log(1 + exp(z)) − y·z over the observations, z = features·x: convex, not quadratic.
+
+    Its exp is the one of the array library: the last bit of a gradient may depend on the machine.
+
+    Parameters
+    ----------
+    features : float64 array of shape (observations, n)
+    labels : float64 array of shape (observations,)
+        y, 0 or 1.
 
     Raises
     ------
     TypeError, ValueError
-        If shapes or types do not fit, or a label is not below `classes`.
+        If these are not such arrays.
     """
 
-    def __init__(self, images, labels, test_images, test_labels, classes: int | None = None):
-        xp = array_namespace(images, labels)
-        given = classes is not None
-        classes = checks.integer("classes", classes, 1, 256) if given else 256
-        super().__init__(images, labels, test_images, test_labels, classes)
-        classes = classes if given else int(xp.max(labels)) + 1
-        self.shape = (classes, images.shape[1])
-        classes_column = xp.arange(classes, device=device(images))[:, None]
-        self._targets = xp.astype(xp.astype(labels, xp.int64)[None, :] == classes_column, xp.float64)
+    def __init__(self, features, labels):
+        self.features = checks.real_array("features", features)
+        self.labels = checks.real_array("labels", labels)
+        xp = array_namespace(self.features, self.labels)
+        if self.features.ndim != 2 or self.labels.shape != self.features.shape[:1]:
+            shapes = f"{self.features.shape} and {self.labels.shape}"
+            raise ValueError(f"features and labels have shapes {shapes}; must be (observations, n) and (observations,)")
+        if not bool(xp.all((self.labels == 0) | (self.labels == 1))):
+            raise ValueError("labels has other elements than 0 and 1")
+        self.shape = self.features.shape[1:]
 
     def f(self, x):
-        """Return the mean cross-entropy of the unrounded training images: `x` without its last two axes."""
+        """Return the objective: `x` without its last axis."""
         xp = array_namespace(x)
-        logits = matmul(x, self._images, largest=_WHITE) / _WHITE
-        shifted = logits - xp.max(logits, axis=-2, keepdims=True)
-        normaliser = xp.log(xp.sum(xp.exp(shifted), axis=-2))
-        return xp.mean(normaliser - xp.sum(shifted * self._targets, axis=-2), axis=-1)
+        return xp.mean(binary_cross_entropy(xp, self._logits(x), self.labels), axis=-1)
 
-    def error(self, x):
-        """Return the share of the test images, unrounded, whose largest logit is not that of their class.
+    def gradient(self, x):
+        """Return the gradient, of the shape of `x`, each sum in index order."""
+        residual = self._probabilities(x) - self.labels
+        return matmul(residual, self.features, 0.0) / self.features.shape[0]
 
-        The lowest class wins a tie; NaN counts as the smallest logit.
-        """
+    def hessian(self, x):
+        """Return the matrix of second derivatives at one point, (n, n)."""
+        p = self._probabilities(x)
+        return (self.features.T * (p * (1 - p))) @ self.features / self.features.shape[0]
+
+    def _logits(self, x):
+        return matmul(x, self.features.T, 0.0)
+
+    def _probabilities(self, x):
         xp = array_namespace(x)
-        logits = matmul(x, self._test_images, largest=_WHITE)
-        chosen = xp.argmax(xp.where(xp.isnan(logits), xp.full_like(logits, -math.inf), logits), axis=-2)
-        return xp.mean(xp.astype(chosen != self._test_labels, xp.float64), axis=-1)
-
-    def rounded_gradient(self, x, arithmetic: Arithmetic):
-        """Return the gradient with every operation rounded, in E3's order; pixels are rounded once, by RN."""
-        xp = array_namespace(x)
-        columns, rows = self._pixels(arithmetic.fmt)
-        z = arithmetic.matmul(x, columns, largest=1.0)
-        z = arithmetic.subtract(z, xp.max(z, axis=-2, keepdims=True))
-        e = arithmetic.exp(z)
-        p = arithmetic.divide(e, arithmetic.sum(e, axis=-2))
-        d = arithmetic.subtract(p, self._targets)
-        return arithmetic.matmul(d, rows, largest=1.0, divisor=rows.shape[0])
+        return 1 / (1 + xp.exp(-self._logits(x)))
 
 
-class TwoLayerNetwork(_ImageClassifier):
-    """A network for two classes (E4): binary cross-entropy of sigmoid(w₂·max(W₁·image + b₁, 0) + b₂).
-
-    A point is a vector: W₁ row by row, a row a unit; b₁; w₂; b₂. `layers` takes it apart.
-
-    Parameters
-    ----------
-    images, labels, test_images, test_labels
-        As for `LogisticRegression`; the labels are 0 and 1.
-    units : int
-        Number of hidden units.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If shapes or types do not fit, or a label is neither 0 nor 1.
-    """
-
-    def __init__(self, images, labels, test_images, test_labels, units: int = 100):
-        super().__init__(images, labels, test_images, test_labels, 2)
-        self._units = checks.integer("units", units, 1)
-        xp = array_namespace(labels)
-        self._targets = xp.astype(labels, xp.float64)
-        self.shape = (self._units * (images.shape[1] + 2) + 1,)
-
-    def layers(self, x):
-        """Return W₁ (..., units, pixels), b₁ (..., units, 1), w₂ (..., 1, units) and b₂ (..., 1, 1) of a point `x`."""
-        xp = array_namespace(x)
-        pixels, units = self._images.shape[0], self._units
-        shapes = [(units, pixels), (units, 1), (1, units), (1, 1)]
-        ends = [units * pixels, units * (pixels + 1), units * (pixels + 2), units * (pixels + 2) + 1]
-        starts = [0, *ends[:-1]]
-        parts = (x[..., start:end] for start, end in zip(starts, ends, strict=True))
-        return [xp.reshape(part, (*x.shape[:-1], *shape)) for part, shape in zip(parts, shapes, strict=True)]
-
-    def initial(self, seed: int) -> np.ndarray:
-        """Return a point to start from, as a NumPy array: Glorot-uniform weights and biases of 0.
-
-        Weights are uniform between ±√(6/(inputs + outputs)) of their layer (Glorot and Bengio 2010). The words are
-        those of the replicate numbered 2³² − 1, so that they have nothing to do with the rounding of the others.
-        """
-        pixels, units = self._images.shape[0], self._units
-        rng = Philox(seed, replicates=range(2**32 - 1, 2**32))
-        first = math.sqrt(6 / (pixels + units)) * (2 * rng.uniform((1, units * pixels)) - 1)
-        second = math.sqrt(6 / (units + 1)) * (2 * rng.uniform((1, units)) - 1)
-        return np.concatenate([first[0], np.zeros(units), second[0], np.zeros(1)])
-
-    def f(self, x):
-        """Return the mean cross-entropy of the unrounded training images: `x` without its last axis."""
-        xp = array_namespace(x)
-        z = self._logits(x, self._images) / _WHITE
-        losses = xp.log1p(xp.exp(-xp.abs(z))) + xp.maximum(z, xp.zeros_like(z)) - self._targets * z
-        return xp.mean(losses, axis=-1)
-
-    def error(self, x):
-        """Return the share of the test images, unrounded, that are put into the wrong class.
-
-        That is class 1 where the logit is positive; 0 and NaN are class 0.
-        """
-        xp = array_namespace(x)
-        chosen = xp.astype(self._logits(x, self._test_images) > 0, xp.int64)
-        return xp.mean(xp.astype(chosen != self._test_labels, xp.float64), axis=-1)
-
-    def _logits(self, x, images):
-        """Return 255 times the logits of images of integer pixels: (..., images)."""
-        xp = array_namespace(x)
-        w1, b1, w2, b2 = self.layers(x)
-        a = matmul(w1, images, largest=_WHITE) + _WHITE * b1
-        return (matmul(w2, xp.maximum(a, xp.zeros_like(a)), 0.0) + _WHITE * b2)[..., 0, :]
-
-    def rounded_gradient(self, x, arithmetic: Arithmetic):
-        """Return the gradient with every operation rounded, in E4's order; pixels are rounded once, by RN."""
-        xp = array_namespace(x)
-        columns, rows = self._pixels(arithmetic.fmt)
-        count = rows.shape[0]
-        w1, b1, w2, b2 = self.layers(x)
-        a = arithmetic.add(arithmetic.matmul(w1, columns, largest=1.0), b1)
-        h = arithmetic.maximum(a, 0.0)
-        z = arithmetic.add(arithmetic.matmul(w2, h), b2)
-        q = arithmetic.divide(1.0, arithmetic.add(arithmetic.exp(-z), 1.0))
-        d = arithmetic.subtract(q, self._targets)
-        w2_gradient = arithmetic.matmul(h, xp.matrix_transpose(d), divisor=count)
-        b2_gradient = arithmetic.sum(d, axis=-1, divisor=count)
-        b = arithmetic.multiply(xp.matrix_transpose(w2), d) * xp.astype(a > 0, xp.float64)
-        w1_gradient = arithmetic.matmul(b, rows, largest=1.0, divisor=count)
-        b1_gradient = arithmetic.sum(b, axis=-1, divisor=count)
-        parts = (w1_gradient, b1_gradient, w2_gradient, b2_gradient)
-        return xp.concat([xp.reshape(part, (*x.shape[:-1], -1)) for part in parts], axis=-1)
-
-
-def _check_images(xp, name, images, labels_name, labels):
-    for what, array, ndim in ((name, images, 2), (labels_name, labels, 1)):
-        if array.dtype != xp.uint8:
-            raise TypeError(f"{what} is of {array.dtype}; must be of uint8")
-        if array.ndim != ndim or 0 in array.shape:
-            shape = "(count, pixels)" if ndim == 2 else "(count,)"
-            raise ValueError(f"{what} has shape {array.shape}; must be {shape}, none of them 0")
-    if images.shape[0] != labels.shape[0]:
-        raise ValueError(f"{labels_name} are {labels.shape[0]}; must be as many as {name}, {images.shape[0]}")
+def binary_cross_entropy(xp, z, y):
+    """Return log(1 + exp(z)) − y·z, the loss of an observation with logit z and label y."""
+    return xp.log1p(xp.exp(-xp.abs(z))) + xp.maximum(z, xp.zeros_like(z)) - y * z

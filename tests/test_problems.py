@@ -1,34 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
-from scipy.optimize import check_grad
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.linalg import eigvalsh
+from scipy.optimize import approx_fprime, check_grad
+from scipy.special import log_expit
 
-from srlib import (
-    Arithmetic,
-    DiagonalQuadratic,
-    LogisticRegression,
-    Philox,
-    TwoLayerNetwork,
-    datasets,
-    gradient_descent,
-    round_to,
-)
-
-MNIST = Path(__file__).parents[1] / "data" / "mnist"
-
-
-def small_data(seed=0, images=40, pixels=6, classes=3):
-    rng = np.random.default_rng(seed)
-    x, t = rng.integers(0, 256, (images, pixels), np.uint8), rng.integers(0, 256, (images // 2, pixels), np.uint8)
-    labels = np.arange(images, dtype=np.uint8) % classes
-    return x, labels, t, labels[: images // 2]
-
-
-@pytest.fixture
-def logistic():
-    return LogisticRegression(*small_data())
+from srlib import DenseQuadratic, DiagonalQuadratic, LogisticLoss
+from srlib.problems import matrix_with_spectrum
 
 
 def test_the_quadratic_is_half_the_weighted_square_and_has_its_derivative():
@@ -55,181 +32,67 @@ def test_a_quadratic_that_is_none_is_refused(curvatures, minimiser, message):
         DiagonalQuadratic(curvatures, minimiser)
 
 
-def test_the_cross_entropy_is_that_of_scipy(logistic):
-    images, labels, _, _ = small_data()
-    w = np.random.default_rng(2).standard_normal((5, 3, 6))
-    logits = np.einsum("rcp,np->rnc", w, images / 255)
-    expected = -np.mean(log_softmax(logits, axis=-1)[:, np.arange(40), labels], axis=-1)
-    np.testing.assert_allclose(logistic.f(w), expected, rtol=1e-13)
+def test_a_dense_quadratic_is_half_the_form_and_has_its_derivative():
+    matrix = matrix_with_spectrum(np.array([2.0, 1.0, 0.5, 0.1]), 1)
+    minimiser = np.array([1.0, -2.0, 3.0, 0.0])
+    quadratic = DenseQuadratic(matrix, minimiser)
+    x = np.random.default_rng(1).standard_normal((5, 2, 4))
+    d = x - minimiser
+    np.testing.assert_allclose(quadratic.f(x), np.einsum("...i,ij,...j->...", d, matrix, d) / 2, rtol=1e-13)
+    assert check_grad(quadratic.f, quadratic.gradient, x[0, 0]) < 1e-6
+    np.testing.assert_allclose(quadratic.error(x), np.linalg.norm(d, axis=-1), rtol=1e-14)
+    assert quadratic.shape == (4,)
 
 
-def test_its_gradient_is_the_derivative_and_the_textbook_formula(logistic):
-    images, labels, _, _ = small_data()
-    w = np.random.default_rng(3).standard_normal((3, 6))
-    assert (
-        check_grad(
-            lambda x: logistic.f(x.reshape(3, 6)), lambda x: logistic.gradient(x.reshape(3, 6)).ravel(), w.ravel()
-        )
-        < 1e-6
-    )
-    pixels = images / 255
-    residual = softmax(pixels @ w.T, axis=1) - np.eye(3)[labels]
-    np.testing.assert_allclose(logistic.gradient(w), residual.T @ pixels / 40, rtol=1e-12, atol=1e-15)
-
-
-@pytest.mark.parametrize("scheme", ["RN", "SR", "SR_eps(0.2)"])
-def test_the_rounded_gradient_rounds_every_operation_in_the_order_of_the_specification(logistic, scheme):
-    images, labels, _, _ = small_data()
-    w = round_to(np.random.default_rng(4).standard_normal((2, 3, 6)), "binary8")
-    rng = Philox(5, replicates=2)
-
-    def fl(x):
-        return round_to(x, "binary8", scheme, rng)
-
-    pixels = round_to(images / 255, "binary8")
-    z = fl(np.stack([w[r] @ pixels.T for r in range(2)]))
-    z = fl(z - z.max(axis=1, keepdims=True))
-    e = fl(np.exp(z))
-    s = fl(e.sum(axis=1, keepdims=True))
-    p = fl(e / s)
-    d = fl(p - np.eye(3)[labels].T)
-    expected = fl(np.stack([d[r] @ pixels for r in range(2)]) / 40)
-    result = logistic.rounded_gradient(w, Arithmetic("binary8", scheme, Philox(5, replicates=2)))
-    np.testing.assert_array_equal(result, expected)
-
-
-def test_a_format_of_its_own_pixels_is_used_each_time(logistic):
-    w = round_to(np.random.default_rng(6).standard_normal((3, 6)), "binary8")
-    first = logistic.rounded_gradient(w, Arithmetic("binary8"))
-    logistic.rounded_gradient(w, Arithmetic("e4m3"))
-    np.testing.assert_array_equal(logistic.rounded_gradient(w, Arithmetic("binary8")), first)
-
-
-def test_the_error_counts_images_whose_largest_logit_is_elsewhere_and_the_lowest_class_wins_ties(logistic):
-    _, _, images, labels = small_data()
-    w = np.random.default_rng(7).standard_normal((4, 3, 6))
-    wrong = np.argmax(np.einsum("rcp,np->rnc", w, images.astype(float)), axis=-1) != labels
-    np.testing.assert_array_equal(logistic.error(w), wrong.mean(axis=-1))
-    assert logistic.error(np.zeros((3, 6))) == np.mean(labels != 0)
-    assert logistic.error(np.full((3, 6), np.nan)) == np.mean(labels != 0)
-
-
-def test_class_counts_beyond_the_labels_are_allowed_and_below_refused():
-    data = small_data()
-    assert LogisticRegression(*data, classes=5).shape == (5, 6)
-    with pytest.raises(ValueError, match="labels go up to 2; must be below the number of classes, 2"):
-        LogisticRegression(*data, classes=2)
+@pytest.mark.parametrize("n", [1, 2, 7, 100])
+def test_a_matrix_has_the_spectrum_that_was_asked_for_and_is_dense(n):
+    eigenvalues = np.geomspace(1e-3, 1, n)
+    matrix = matrix_with_spectrum(eigenvalues, 2)
+    np.testing.assert_array_equal(matrix, matrix.T)
+    np.testing.assert_allclose(eigvalsh(matrix), eigenvalues, atol=1e-14)
+    assert n < 3 or np.mean(np.abs(matrix) > 1e-6) > 0.95
+    np.testing.assert_array_equal(matrix, matrix_with_spectrum(eigenvalues, 2))
+    assert n < 3 or not np.array_equal(matrix, matrix_with_spectrum(eigenvalues, 3))
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "message"),
+    ("matrix", "minimiser", "message"),
     [
-        ({0: np.zeros((40, 6))}, TypeError, "images is of float64; must be of uint8"),
-        ({1: np.zeros(40)}, TypeError, "labels is of float64; must be of uint8"),
-        ({0: np.zeros((40, 2, 3), np.uint8)}, ValueError, r"images has shape \(40, 2, 3\); must be \(count, pixels\)"),
-        ({1: np.zeros(39, np.uint8)}, ValueError, "labels are 39; must be as many as images, 40"),
-        ({2: np.zeros((20, 5), np.uint8)}, ValueError, "test_images have 5 pixels; images have 6"),
+        (np.ones((2, 2)), np.ones(3), r"have shapes \(2, 2\) and \(3,\); must be \(n, n\) and \(n,\)"),
+        (np.ones(2), np.ones(2), r"must be \(n, n\)"),
+        (np.array([[1.0, 2.0], [0.0, 1.0]]), np.ones(2), "matrix is not symmetric"),
+        (np.full((2, 2), np.nan), np.ones(2), "matrix is not symmetric or not finite"),
     ],
 )
-def test_data_that_do_not_fit_are_refused(change, error, message):
-    data = [change.get(i, array) for i, array in enumerate(small_data())]
-    with pytest.raises(error, match=message):
-        LogisticRegression(*data)
+def test_a_matrix_that_is_none_is_refused(matrix, minimiser, message):
+    with pytest.raises(ValueError, match=message):
+        DenseQuadratic(matrix, minimiser)
 
 
-def test_mnist_is_a_problem_of_ten_classes_and_784_pixels():
-    data = datasets.subset(datasets.load(MNIST), 100)
-    problem = LogisticRegression(data.train_images, data.train_labels, data.test_images, data.test_labels, data.classes)
-    assert problem.shape == (10, 784)
-    assert problem.f(np.zeros((10, 784))) == pytest.approx(np.log(10))
-    assert problem.error(np.zeros((10, 784))) == 0.902  # 980 zeros among 10,000
+def observations(seed=3):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((30, 4)), rng.integers(0, 2, 30).astype(float)
 
 
-@pytest.fixture
-def network():
-    return TwoLayerNetwork(*small_data(classes=2), units=4)
+def test_the_logistic_loss_is_that_of_scipy_and_has_its_derivatives():
+    features, labels = observations()
+    loss = LogisticLoss(features, labels)
+    x = np.random.default_rng(4).standard_normal((5, 4))
+    z = x @ features.T
+    expected = -np.mean(labels * log_expit(z) + (1 - labels) * log_expit(-z), axis=-1)
+    np.testing.assert_allclose(loss.f(x), expected, rtol=1e-13)
+    assert check_grad(loss.f, loss.gradient, x[0]) < 1e-6
+    np.testing.assert_allclose(loss.hessian(x[0]), approx_fprime(x[0], loss.gradient), atol=1e-6)
 
 
-def network_parts(x, units=4, pixels=6):
-    w1, b1, w2, b2 = np.split(x, np.cumsum([units * pixels, units, units]), axis=-1)
-    return w1.reshape(*x.shape[:-1], units, pixels), b1, w2, b2
-
-
-def test_the_network_is_the_textbook_one(network):
-    images, labels, test_images, test_labels = small_data(classes=2)
-    points = np.random.default_rng(8).standard_normal((3, *network.shape))
-    for x, f, error in zip(points, network.f(points), network.error(points), strict=True):
-        w1, b1, w2, b2 = network_parts(x)
-        z = np.maximum(images / 255 @ w1.T + b1, 0) @ w2 + b2
-        assert f == pytest.approx(-np.mean(labels * log_expit(z) + (1 - labels) * log_expit(-z)), rel=1e-12)
-        tested = np.maximum(test_images / 255 @ w1.T + b1, 0) @ w2 + b2
-        assert error == np.mean((tested > 0) != test_labels)
-
-
-def test_the_gradient_of_the_network_is_the_derivative(network):
-    x = np.random.default_rng(9).standard_normal(network.shape)
-    assert check_grad(network.f, network.gradient, x) < 1e-6
-
-
-@pytest.mark.parametrize("scheme", ["RN", "SR", "SR_eps(0.2)"])
-def test_the_network_rounds_every_operation_in_the_order_of_the_specification(network, scheme):
-    images, labels, _, _ = small_data(classes=2)
-    x = round_to(np.random.default_rng(10).standard_normal((2, *network.shape)), "binary8")
-    rng = Philox(5, replicates=2)
-
-    def fl(x):
-        return round_to(np.asarray(x), "binary8", scheme, rng)
-
-    pixels = round_to(images / 255, "binary8")
-    w1, b1, w2, b2 = network_parts(x)
-    a = fl(fl(np.einsum("rup,np->run", w1, pixels)) + b1[..., None])
-    h = np.maximum(a, 0)
-    z = fl(fl(np.einsum("ru,run->rn", w2, h)) + b2)
-    q = fl(1 / fl(1 + fl(np.exp(-z))))
-    d = fl(q - labels)
-    w2_gradient, b2_gradient = fl(np.einsum("run,rn->ru", h, d) / 40), fl(d.sum(axis=1, keepdims=True) / 40)
-    b = fl(w2[..., None] * d[:, None, :]) * (a > 0)
-    w1_gradient, b1_gradient = fl(np.einsum("run,np->rup", b, pixels) / 40), fl(b.sum(axis=2) / 40)
-    expected = np.concatenate([w1_gradient.reshape(2, -1), b1_gradient, w2_gradient, b2_gradient], axis=1)
-    result = network.rounded_gradient(x, Arithmetic("binary8", scheme, Philox(5, replicates=2)))
-    np.testing.assert_array_equal(result, expected)
-
-
-def test_unrounded_descent_of_the_network_is_a_plain_loop_on_mnist():
-    data = datasets.subset(datasets.select_classes(datasets.load(MNIST), (3, 8)), 500)
-    network = TwoLayerNetwork(data.train_images, data.train_labels, data.test_images, data.test_labels)
-    start = network.initial(11)
-    options = {"gradient": "RN", "multiply": "RN", "update": "RN"}
-    history = gradient_descent(network, start, stepsize=0.09375, steps=10, fmt="binary64", **options)
-    pixels, labels = data.train_images / 255, data.train_labels.astype(float)
-    w1, b1, w2, b2 = network_parts(start, units=100, pixels=784)
-    for _ in range(10):
-        h = np.maximum(pixels @ w1.T + b1, 0)
-        d = (expit(h @ w2 + b2) - labels) / 500
-        b = np.outer(d, w2) * (h > 0)
-        w1, b1, w2, b2 = (y - 0.09375 * g for y, g in [(w1, b.T @ pixels), (b1, b.sum(0)), (w2, d @ h), (b2, d.sum())])
-    expected = np.concatenate([w1.ravel(), b1, w2, b2])
-    np.testing.assert_allclose(history.x, expected, rtol=1e-9, atol=1e-13)
-    assert history.objective[-1] < history.objective[0]
-
-
-def test_initial_weights_are_glorot_uniform_and_decided_by_the_seed(network):
-    data = datasets.subset(datasets.select_classes(datasets.load(MNIST), (3, 8)), 10)
-    network = TwoLayerNetwork(data.train_images, data.train_labels, data.test_images, data.test_labels)
-    w1, b1, w2, b2 = network_parts(network.initial(12), units=100, pixels=784)
-    assert not b1.any() and not b2.any()
-    for weights, limit in ((w1, np.sqrt(6 / 884)), (w2, np.sqrt(6 / 101))):
-        assert np.abs(weights).max() < limit
-        # A mean of n uniform numbers is beyond 5.5 standard deviations with probability below 1e-7.
-        assert abs(weights.mean()) < 5.5 * limit / np.sqrt(3 * weights.size)
-        assert np.abs(weights).mean() == pytest.approx(limit / 2, abs=5.5 * limit / np.sqrt(12 * weights.size))
-    np.testing.assert_array_equal(network.initial(12), network.initial(12))
-    assert not np.array_equal(network.initial(12), network.initial(13))
-
-
-def test_without_a_choice_of_units_there_are_a_hundred_and_labels_must_be_two():
-    assert TwoLayerNetwork(*small_data(classes=2)).shape == (100 * 8 + 1,)
-    with pytest.raises(ValueError, match="labels go up to 2; must be below the number of classes, 2"):
-        TwoLayerNetwork(*small_data(classes=3))
-    with pytest.raises(ValueError, match="units is 0; must be at least 1"):
-        TwoLayerNetwork(*small_data(classes=2), units=0)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({0: np.ones(30)}, r"features and labels have shapes \(30,\) and \(30,\)"),
+        ({1: np.ones(29)}, r"must be \(observations, n\) and \(observations,\)"),
+        ({1: np.full(30, 0.5)}, "labels has other elements than 0 and 1"),
+    ],
+)
+def test_observations_that_are_none_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        LogisticLoss(*[change.get(i, array) for i, array in enumerate(observations())])

@@ -1,0 +1,198 @@
+"""Convergence bounds of gradient descent for convex functions, exact and rounded (SPEC D4, D5, D8)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+from scipy.stats import t
+
+from srlib import checks
+from srlib.descent import gradient_descent, significant, start
+from srlib.formats import Format
+from srlib.rounding import round_to
+from srlib.schemes import Scheme, prob_up
+
+
+def outcomes(y, fmt: Format | str, scheme: Scheme | str, v=None):
+    """Return what rounding can make of `y`: its lower and its upper neighbour, each with its probability.
+
+    Parameters
+    ----------
+    y : array of float64, finite
+    fmt, scheme, v
+        As for `round_to`.
+
+    Returns
+    -------
+    list of two pairs of arrays
+        A value of the format is its own neighbour, with probability 1.
+    """
+    up = prob_up(y, fmt, scheme, v)
+    return [(round_to(y, fmt, "RD"), 1 - up), (round_to(y, fmt, "RU"), up)]
+
+
+def total_error(x, g, *, stepsize: float, fmt, gradient="SR", multiply="SR", update="SR"):
+    """Return mean and variance of the total error e = x⁺ − x + t·g of one step, component by component.
+
+    The at most eight ways in which the three roundings can go are enumerated, each with its probability (SPEC D3); the
+    gradient is rounded once.
+
+    Parameters
+    ----------
+    x : array of float64, values of the format
+    g : array of float64, of the shape of `x`
+        The gradient at `x`, not rounded.
+    stepsize, fmt, gradient, multiply, update
+        As for `gradient_descent`.
+
+    Returns
+    -------
+    mean, variance : arrays of the shape of `x`
+    """
+    errors, weights = [], []
+    for g_hat, p1 in outcomes(g, fmt, gradient):
+        for u_hat, p2 in outcomes(stepsize * g_hat, fmt, multiply):
+            for moved, p3 in outcomes(x - u_hat, fmt, update, u_hat):
+                errors.append((moved - x) + stepsize * g)
+                weights.append(p1 * p2 * p3)
+    mean = sum(p * e for p, e in zip(weights, errors, strict=True))
+    return mean, sum(p * (e - mean) ** 2 for p, e in zip(weights, errors, strict=True))
+
+
+def convergence_bound(lipschitz: float, stepsize: float, radius: float, c) -> np.ndarray:
+    """Return 2LR²/(4 + Lt·Σ_{j<k} c_j) for k = 0, 1, …, the bound on E f(x_k) − f* (SPEC D4, D8).
+
+    Parameters
+    ----------
+    lipschitz, stepsize, radius : float
+        L of the gradient; t; R, a bound on the distance of the iterates from the minimiser.
+    c : array of shape (steps,)
+        The constants of the steps; 1 in exact arithmetic.
+    """
+    total = np.concatenate([[0.0], np.cumsum(c)])
+    return 2 * lipschitz * radius**2 / (4 + lipschitz * stepsize * total)
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """The constants of the convergence bound along an ensemble, and how far the bound is certified.
+
+    Attributes
+    ----------
+    lipschitz, stepsize, radius : float
+        L, t, and R = ‖x̂₀ − x*‖.
+    beta, eta, c : arrays of shape (steps, replicates)
+        Of each state that a step starts from: ⟨g, b⟩ = −β·t‖g‖², E‖e‖² = η·(t/L)‖g‖² with g = ∇f(x̂), and
+        c = 1 − η + 2(1 − Lt)β.
+    distance : array of shape (steps + 1, replicates)
+        ‖x̂_k − x*‖.
+    gap : array of shape (steps + 1, replicates)
+        f(x̂_k) − f*.
+    """
+
+    lipschitz: float
+    stepsize: float
+    radius: float
+    beta: np.ndarray
+    eta: np.ndarray
+    c: np.ndarray
+    distance: np.ndarray
+    gap: np.ndarray
+
+    @property
+    def worst(self) -> np.ndarray:
+        """The least c of each step over the replicates."""
+        return self.c.min(axis=1)
+
+    @property
+    def certified(self) -> int:
+        """The largest k for which all hypotheses hold in all steps before it, in every replicate."""
+        return self._end()[0]
+
+    @property
+    def reason(self) -> str:
+        """Why the bound ends there."""
+        return self._end()[1]
+
+    def _end(self):
+        steps = len(self.c)
+        if self.lipschitz * self.stepsize > 1:
+            return 0, f"L·t = {self.lipschitz * self.stepsize:.3g} is above 1"
+        positive, near = self.worst > 0, np.max(self.distance[:-1], axis=1) <= self.radius
+        if np.all(positive & near):
+            return steps, "the run ends"
+        first = int(np.argmin(positive & near))
+        return first, "c ≤ 0: rounding outweighs the step" if near[first] else "‖x̂ − x*‖ > R"
+
+    @property
+    def bound(self) -> np.ndarray:
+        """The bound on E f(x̂_k) − f* for k = 0 to `certified`, with the worst c of each step."""
+        return convergence_bound(self.lipschitz, self.stepsize, self.radius, self.worst[: self.certified])
+
+    def upper_limit(self, confidence: float = 0.95) -> np.ndarray:
+        """Return one-sided upper limits of E f(x̂_k) − f*, k = 0, 1, …, that hold together with this confidence.
+
+        Student's t at level 1 − (1 − confidence)/(steps + 1) each; with one replicate, its own values.
+        """
+        count = self.gap.shape[1]
+        mean = self.gap.mean(axis=1)
+        if count == 1:
+            return mean
+        quantile = t.ppf(1 - (1 - confidence) / len(self.gap), count - 1)
+        return mean + quantile * self.gap.std(axis=1, ddof=1) / np.sqrt(count)
+
+
+def certify(
+    problem, x0, *, lipschitz: float, minimiser, stepsize: float, steps: int, fmt, rng=None, progress=None, **schemes
+) -> Certificate:
+    """Run gradient descent and compute the constants of its convergence bound at each state of each replicate.
+
+    Parameters
+    ----------
+    problem
+        Convex, with a gradient that is evaluated in float64 and rounded once.
+    x0, stepsize, steps, fmt, rng, progress
+        As for `gradient_descent`.
+    lipschitz : float
+        L, a Lipschitz constant of the gradient.
+    minimiser : array
+        x*.
+    **schemes
+        ``gradient``, ``multiply`` and ``update``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `gradient_descent`; or if the problem rounds each operation of its gradient.
+    """
+    if hasattr(problem, "rounded_gradient"):
+        raise ValueError("problem rounds every operation of its gradient; must have a gradient that is rounded once")
+    lipschitz = checks.positive("lipschitz", lipschitz)
+    options = {"stepsize": checks.positive("stepsize", stepsize), "fmt": fmt, **schemes}
+    x = start(problem, x0, fmt, rng)
+    constants, states = [], [_state(problem, x, minimiser)]
+    for _ in (progress or iter)(range(checks.integer("steps", steps, 1))):
+        with np.errstate(all="ignore"):  # a gradient of 0 shows as NaN
+            constants.append(_constants(problem, x, lipschitz, options))
+        x = gradient_descent(problem, x, steps=1, rng=rng, **options).x
+        states.append(_state(problem, x, minimiser))
+    beta, eta, c = (np.array(values) for values in zip(*constants, strict=True))
+    gap, distance = (np.array(values) for values in zip(*states, strict=True))
+    return Certificate(lipschitz, stepsize, float(distance[0].max()), beta, eta, c, distance, gap)
+
+
+def _state(problem, x, minimiser):
+    xp = array_namespace(x)
+    gap = problem.f(x) - problem.f(minimiser)
+    return [np.atleast_1d(significant(values)) for values in (gap, xp.sqrt(xp.sum((x - minimiser) ** 2, axis=-1)))]
+
+
+def _constants(problem, x, lipschitz, options):
+    xp, stepsize = array_namespace(x), options["stepsize"]
+    g = problem.gradient(x)
+    mean, variance = total_error(x, g, **options)
+    square = xp.sum(g * g, axis=-1)
+    beta = -xp.sum(g * mean, axis=-1) / (stepsize * square)
+    eta = xp.sum(mean * mean + variance, axis=-1) * lipschitz / (stepsize * square)
+    c = 1 - eta + 2 * (1 - lipschitz * stepsize) * beta
+    return [np.atleast_1d(significant(values)) for values in (beta, eta, c)]
