@@ -1,1 +1,202 @@
-from oracle import probability_up, value_below_and_above  # noqa: F401
+import dataclasses
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import locate, prob_away
+
+from srlib import DiagonalQuadratic, Format, LogisticRegression, Philox, gradient_descent, round_to
+from srlib.bounds import certify, convergence_bound, outcomes, total_error
+
+BIASED = {"gradient": "SR_eps(0.25)", "multiply": "SR", "update": "signed_SR_eps(0.25)"}
+UNBIASED = {"gradient": "SR", "multiply": "SR", "update": "SR"}
+NEAREST = {"gradient": "RN", "multiply": "RN", "update": "RN"}
+D3 = [
+    {"gradient": first, "multiply": first, "update": last}
+    for first in ("SR", "SR_eps(0.1)", "SR_eps(0.6)")
+    for last in ("SR", "signed_SR_eps(0.1)", "signed_SR_eps(0.6)")
+]
+QUADRATIC = DiagonalQuadratic(np.geomspace(1, 1e-2, 30), np.linspace(1, 2, 30))
+
+
+def exact_outcomes(y, fmt, scheme, v=0.0):
+    below, above, theta = locate(y, fmt)
+    away = Fraction(0) if theta == 0 else Fraction(prob_away(scheme, theta, False, y, v, np.float64))
+    return [(float(np.copysign(below, y)), 1 - away), (float(np.copysign(above, y)), away)]
+
+
+def exact_total_error(x, g, stepsize, fmt, gradient, multiply, update):
+    mean = second = Fraction(0)
+    for g_hat, p1 in exact_outcomes(g, fmt, gradient):
+        for u_hat, p2 in exact_outcomes(stepsize * g_hat, fmt, multiply):
+            for moved, p3 in exact_outcomes(x - u_hat, fmt, update, u_hat):
+                error = Fraction(moved) - Fraction(x) + Fraction(stepsize) * Fraction(g)
+                mean += p1 * p2 * p3 * error
+                second += p1 * p2 * p3 * error**2
+    return float(mean), float(second - mean**2)
+
+
+numbers = st.floats(-100, 100, allow_subnormal=False)
+
+
+@pytest.mark.parametrize("schemes", D3, ids=str)
+@given(x=numbers, g=numbers, stepsize=st.sampled_from([2.0**-5, 0.1, 0.75]))
+def test_mean_and_variance_of_a_step_are_those_of_exact_rationals(schemes, x, g, stepsize):
+    fmt = Format.parse("binary8")
+    x = float(round_to(x, fmt))
+    mean, variance = total_error(np.array([x]), np.array([g]), stepsize=stepsize, fmt=fmt, **schemes)
+    expected, expected_variance = exact_total_error(x, g, stepsize, fmt, *schemes.values())
+    scale = abs(x) + abs(g) + fmt.smallest_subnormal
+    assert mean[0] == pytest.approx(expected, abs=1e-14 * scale)
+    assert variance[0] == pytest.approx(expected_variance, rel=1e-9, abs=1e-14 * scale**2)
+
+
+@pytest.mark.parametrize("schemes", D3, ids=str)
+@pytest.mark.parametrize("fmt", ["binary8", "e4m3", "bfloat16", "fixed(8,4)"])
+@given(x=numbers, g=numbers, stepsize=st.sampled_from([2.0**-9, 0.1, 0.75]))
+def test_the_expected_error_is_a_descent_direction_or_zero(fmt, schemes, x, g, stepsize):
+    """SPEC D3, component by component: underflow and clipping included."""
+    fmt = Format.parse(fmt)
+    x = round_to(np.array([x]), fmt)
+    mean, _ = total_error(x, np.array([g]), stepsize=stepsize, fmt=fmt, **schemes)
+    assert mean[0] * np.sign(g) <= 1e-14 * (abs(x[0]) + abs(g) + fmt.smallest_subnormal)
+
+
+def test_an_unbiased_step_has_no_expected_error_and_a_nearest_one_no_variance():
+    x = round_to(np.linspace(-3, 3, 101), "binary8")
+    g = np.linspace(-1, 1, 101) ** 3
+    mean, variance = total_error(x, g, stepsize=0.1, fmt="binary8", **UNBIASED)
+    np.testing.assert_allclose(mean, 0, atol=1e-15)
+    assert np.all(variance >= 0) and np.max(variance) > 0
+    mean, variance = total_error(x, g, stepsize=0.1, fmt="binary8", **NEAREST)
+    u_hat = round_to(0.1 * round_to(g, "binary8"), "binary8")
+    np.testing.assert_allclose(mean, round_to(x - u_hat, "binary8") - x + 0.1 * g, atol=1e-15)
+    np.testing.assert_array_equal(variance, 0)
+
+
+def test_the_mean_of_many_steps_is_the_expected_one():
+    """10^5 replicates of 30 components: beyond 5.5 standard errors anywhere with probability below 1.2e-6."""
+    x0 = round_to(QUADRATIC.minimiser + np.linspace(-1, 1, 30), "binary8")
+    options = {"stepsize": 0.3, "fmt": "binary8", **BIASED}
+    mean, variance = total_error(x0, QUADRATIC.gradient(x0), **options)
+    x = gradient_descent(QUADRATIC, x0, steps=1, rng=Philox(3, replicates=100_000), **options).x
+    found = (x - x0 + 0.3 * QUADRATIC.gradient(x0)).mean(axis=0)
+    assert np.all(np.abs(found - mean) <= 5.5 * np.sqrt(variance / 100_000) + 1e-12)
+
+
+def test_outcomes_are_the_neighbours_with_their_probabilities():
+    (low, p_low), (high, p_high) = outcomes(np.array([1.1, 1.25, -1.1]), "binary8", "SR")
+    np.testing.assert_array_equal(low, [1.0, 1.25, -1.25])
+    np.testing.assert_array_equal(high, [1.25, 1.25, -1.0])
+    np.testing.assert_allclose(p_high, [0.4, 0, 0.6])
+    np.testing.assert_allclose(p_low + p_high, 1)
+
+
+def test_the_bound_is_that_of_the_formula():
+    np.testing.assert_allclose(convergence_bound(2.0, 0.25, 3.0, np.ones(3)), 36 / (4 + 0.5 * np.arange(4)))
+
+
+def certified(schemes=BIASED, fmt="bfloat16", stepsize=0.25, steps=40, problem=QUADRATIC, replicates=50, **changes):
+    options = {"lipschitz": 1.0, "minimiser": QUADRATIC.minimiser, "rng": Philox(4, replicates=replicates)}
+    x0 = QUADRATIC.minimiser + 8
+    return certify(problem, x0, stepsize=stepsize, steps=steps, fmt=fmt, **(options | schemes | changes))
+
+
+def holds(certificate):
+    k = certificate.certified
+    return k >= 1 and bool(np.all(certificate.upper_limit()[: k + 1] <= certificate.bound))
+
+
+@pytest.mark.parametrize("schemes", [NEAREST, UNBIASED, BIASED])
+@pytest.mark.parametrize("fmt", ["binary8", "bfloat16"])
+def test_the_objective_is_below_the_bound_as_far_as_it_is_certified(fmt, schemes):
+    assert holds(certified(schemes, fmt))
+
+
+class Huber:
+    """½x² near 0 and linear beyond: on it gradient descent is as slow as it can be (SPEC D7)."""
+
+    shape = (1,)
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def f(self, x):
+        magnitude = np.abs(x[..., 0])
+        return np.where(magnitude < self.slope, magnitude**2 / 2, self.slope * magnitude - self.slope**2 / 2)
+
+    def gradient(self, x):
+        return np.clip(x, -self.slope, self.slope)
+
+
+def test_a_wrong_constant_breaks_the_bound():
+    """On the worst function for k steps f(x_k) − f* is R²/(4tk + 2) in exact arithmetic, an eighth of the bound."""
+    steps, stepsize, radius = 100, 0.5, 8.0
+    worst = Huber(radius / (2 * stepsize * steps + 1))
+    options = {"lipschitz": 1.0, "minimiser": np.zeros(1), "rng": Philox(6, replicates=400), "stepsize": stepsize}
+    certificate = certify(worst, np.array([radius]), steps=steps, fmt="binary16", **options, **UNBIASED)
+    assert certificate.certified == steps and holds(certificate)
+    assert certificate.gap[-1].mean() == pytest.approx(radius**2 / (4 * stepsize * steps + 2), rel=0.05)
+    assert not holds(dataclasses.replace(certificate, c=9 * certificate.c))
+
+
+def test_the_inequality_of_the_step_is_sharp_so_that_a_constant_larger_by_a_thousandth_breaks_it():
+    """E f(x⁺) = f − (t/2)·c·‖∇f‖² for f = ½‖x − x*‖² and t = 1, with E f(x⁺) from mean and variance."""
+    sphere = DiagonalQuadratic(np.ones(30), QUADRATIC.minimiser)
+    options = {"stepsize": 1.0, "fmt": "binary8", **BIASED}
+    certificate = certified(stepsize=1.0, fmt="binary8", steps=4, problem=sphere)
+    x, rng = np.tile(round_to(QUADRATIC.minimiser + 8, "binary8"), (50, 1)), Philox(4, replicates=50)
+    for f, c, eta in zip(certificate.gap, certificate.c, certificate.eta, strict=False):
+        g = sphere.gradient(x)
+        mean, variance = total_error(x, g, **options)
+        expected = sphere.f(x - g + mean) + variance.sum(axis=1) / 2
+        square = (g * g).sum(axis=1)
+        np.testing.assert_allclose(expected, f - c * square / 2, rtol=1e-7)
+        assert np.all(expected > f - (c + eta / 1000) * square / 2)
+        x = gradient_descent(sphere, x, steps=1, rng=rng, **options).x
+
+
+def test_the_constants_are_those_of_their_definitions():
+    certificate = certified(steps=1, replicates=2)
+    x = round_to(QUADRATIC.minimiser + 8, "bfloat16")
+    g = QUADRATIC.gradient(x)
+    mean, variance = total_error(x, g, stepsize=0.25, fmt="bfloat16", **BIASED)
+    beta, eta = -(g @ mean) / (0.25 * g @ g), np.sum(mean**2 + variance) / (0.25 * g @ g)
+    np.testing.assert_allclose(certificate.beta, [[beta, beta]], rtol=1e-9)
+    np.testing.assert_allclose(certificate.eta, [[eta, eta]], rtol=1e-9)
+    np.testing.assert_allclose(certificate.c, [[1 - eta + 1.5 * beta] * 2], rtol=1e-9)
+    assert certificate.radius == pytest.approx(np.linalg.norm(x - QUADRATIC.minimiser))
+
+
+def test_it_says_where_the_bound_ends_and_why():
+    assert certified(steps=3).reason == "the run ends" and certified(steps=3).certified == 3
+    nearest = certified(NEAREST, "binary8", stepsize=0.1, steps=60)
+    assert nearest.certified < 60 and nearest.reason.startswith("c ≤ 0")
+    assert nearest.worst[nearest.certified] <= 0 and np.all(nearest.worst[: nearest.certified] > 0)
+    long = certified(stepsize=1.5)
+    assert long.certified == 0 and long.reason == "L·t = 1.5 is above 1" and len(long.bound) == 1
+    far = dataclasses.replace(certified(), radius=0.5)
+    assert far.certified == 0 and far.reason == "‖x̂ − x*‖ > R"
+
+
+def test_upper_limits_are_above_the_mean_and_hold_together():
+    """Normal samples: 1000 runs of 20 steps, at most 5% with a limit below the mean 0; 92 or more has p < 1e-6."""
+    samples = np.random.default_rng(5).standard_normal((1000, 20, 8))
+    certificate = certified(steps=1, replicates=2)
+    limits = [dataclasses.replace(certificate, gap=sample).upper_limit() for sample in samples]
+    assert sum(np.any(limit < 0) for limit in limits) < 92
+    single = dataclasses.replace(certificate, gap=samples[0, :, :1])
+    np.testing.assert_array_equal(single.upper_limit(), samples[0, :, 0])
+
+
+def test_what_has_no_certificate_is_refused():
+    images, labels = np.zeros((2, 3), np.uint8), np.array([0, 1], np.uint8)
+    classifier = LogisticRegression(images, labels, images, labels)
+    with pytest.raises(ValueError, match="problem rounds every operation of its gradient"):
+        certify(classifier, np.zeros((2, 3)), lipschitz=1.0, minimiser=0, stepsize=0.1, steps=1, fmt="binary8")
+    with pytest.raises(ValueError, match=r"lipschitz is 0\.0; must be finite and positive"):
+        certified(lipschitz=0.0)
+    with pytest.raises(ValueError, match="steps is 0; must be at least 1"):
+        certified(steps=0)
