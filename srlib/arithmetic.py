@@ -1,6 +1,7 @@
 """Rounded operations on arrays: each is done in float64 and rounded once to a format (SPEC, "The same bits")."""
 
 import math
+import operator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -49,21 +50,21 @@ class Arithmetic:
         """Return fl(x); `v` is the direction of a signed scheme, of the shape of `x`."""
         return round_to(x, self.fmt, self.scheme, self.rng, v=v)
 
-    def add(self, a, b, *, v=None):
-        """Return fl(a + b)."""
-        return self._rounded(a + b, v)
+    def add(self, a, b, *, v=None, overwrite=False):
+        """Return fl(a + b); `overwrite` gives up the array `a` for the result."""
+        return self._rounded(operator.iadd(a, b) if overwrite else a + b, v)
 
-    def subtract(self, a, b, *, v=None):
-        """Return fl(a − b)."""
-        return self._rounded(a - b, v)
+    def subtract(self, a, b, *, v=None, overwrite=False):
+        """Return fl(a − b); `overwrite` gives up the array `a` for the result."""
+        return self._rounded(operator.isub(a, b) if overwrite else a - b, v)
 
-    def multiply(self, a, b, *, v=None):
-        """Return fl(a·b)."""
-        return self._rounded(a * b, v)
+    def multiply(self, a, b, *, v=None, overwrite=False):
+        """Return fl(a·b); `overwrite` gives up the array `a` for the result."""
+        return self._rounded(operator.imul(a, b) if overwrite else a * b, v)
 
-    def divide(self, a, b, *, v=None):
-        """Return fl(a / b)."""
-        return self._rounded(a / b, v)
+    def divide(self, a, b, *, v=None, overwrite=False):
+        """Return fl(a / b); `overwrite` gives up the array `a` for the result."""
+        return self._rounded(operator.itruediv(a, b) if overwrite else a / b, v)
 
     def maximum(self, a, b):
         """Return the larger of a and b, which needs no rounding."""
@@ -77,13 +78,15 @@ class Arithmetic:
     def sum(self, x, axis: int, *, divisor: float = 1.0, v=None):
         """Return fl((Σ x) / divisor) along an axis, which is kept with length 1; the sum is rounded once.
 
-        Terms are added in float64 in index order, so that the result is the same everywhere.
+        Terms are added in float64, in index order or, where the order cannot matter, in any.
         """
         xp = array_namespace(x)
-        moved = xp.moveaxis(x, axis, -1)
-        ones = xp.ones((moved.shape[-1], 1), dtype=x.dtype, device=device(x))
-        total = matmul(moved, ones, self.fmt.quantum, 1.0)
-        return self._rounded(xp.moveaxis(total, -1, axis) / divisor, v)
+        if _is_exact(_largest(xp, x) * x.shape[axis], self.fmt.quantum):
+            total = xp.sum(x, axis=axis, keepdims=True)
+        else:
+            ones = xp.ones((x.shape[axis], 1), dtype=x.dtype, device=device(x))
+            total = xp.moveaxis(matmul(xp.moveaxis(x, axis, -1), ones, 0.0), -1, axis)
+        return self._rounded(total / divisor, v)
 
     def matmul(self, a, b, *, divisor: float = 1.0, largest: float | None = None, v=None):
         """Return fl((a @ b) / divisor): each sum is accumulated in float64, divided and rounded once.
@@ -123,7 +126,7 @@ def matmul(a, b, quantum: float | None = None, largest: float | None = None):
     if quantum is None:
         exact = _has_quantum(xp, a, _ulp_of_sums(bound))
     else:
-        exact = bound <= 2.0**_EXACT * quantum
+        exact = _is_exact(bound, quantum)
     leading = a.shape[:-1]
     if b.ndim == 2:
         a = xp.reshape(a, (1, -1, a.shape[-1]))
@@ -136,10 +139,17 @@ def matmul(a, b, quantum: float | None = None, largest: float | None = None):
     return xp.reshape(product, (*leading, b.shape[-1]))
 
 
+def _is_exact(bound, quantum):
+    """Tell whether sums of multiples of a quantum, with magnitudes that add up to at most a bound, fit into float64."""
+    return bound <= 2.0**_EXACT * quantum
+
+
 def _largest(xp, x):
     """Return the largest finite magnitude, 0 if there is none."""
     if math.prod(x.shape) == 0:
         return 0.0
+    if is_numpy_array(x) and x.flags.c_contiguous:
+        return cpu.largest_magnitude(x)
     largest = max(float(xp.max(x)), -float(xp.min(x)))
     if math.isfinite(largest):
         return largest
@@ -170,7 +180,10 @@ def _exp(x, fmt):
     if bits > _TABULATED:
         return xp.exp(x)
     if is_numpy_array(x):
-        return cpu.look_up(np.ascontiguousarray(x), *_code_table(fmt))
+        table, shift, base = _code_table(fmt)
+        out = np.empty(x.shape)
+        cpu.look_up(np.ascontiguousarray(x), table, out, shift, base)
+        return out
     values, results = (xp.asarray(array, device=device(x)) for array in _exp_table(fmt))
     inner = xp.clip(xp.searchsorted(values, xp.reshape(x, (-1,))), 0, values.shape[0] - 1)
     found = xp.reshape(xp.take(results, inner, axis=0), x.shape)

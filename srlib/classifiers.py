@@ -28,8 +28,10 @@ class _ImageClassifier:
         if top >= classes:
             raise ValueError(f"labels go up to {top}; must be below the number of classes, {classes}")
         self._test_labels = xp.astype(test_labels, xp.int64)
-        # Pixels as integers, an image a column.
-        self._images, self._test_images = (xp.astype(x, xp.float64).T for x in (images, test_images))
+        # Pixels as integers, an image a column; rounding to binary64 lays the columns out anew.
+        self._images, self._test_images = (
+            round_to(xp.astype(x, xp.float64).T, "binary64") for x in (images, test_images)
+        )
         self._rounded = (None, None, None)
 
     def gradient(self, x):
@@ -39,8 +41,8 @@ class _ImageClassifier:
     def _pixels(self, fmt: Format):
         """Return the training pixels rounded to a format, an image a column and an image a row."""
         if self._rounded[0] != fmt:
-            rows = round_to(self._images.T / _WHITE, fmt)
-            columns = round_to(rows.T, fmt)  # the same numbers, laid out anew for sums over pixels
+            columns = round_to(self._images / _WHITE, fmt)
+            rows = round_to(columns.T, fmt)  # the same numbers, laid out anew for sums over images
             self._rounded = (fmt, columns, rows)
         return self._rounded[1:]
 
@@ -73,16 +75,18 @@ class LogisticRegression(_ImageClassifier):
         super().__init__(images, labels, test_images, test_labels, classes)
         classes = classes if given else int(xp.max(labels)) + 1
         self.shape = (classes, images.shape[1])
-        classes_column = xp.arange(classes, device=device(images))[:, None]
-        self._targets = xp.astype(xp.astype(labels, xp.int64)[None, :] == classes_column, xp.float64)
+        labels, place = xp.astype(labels, xp.int64), {"dtype": xp.int64, "device": device(images)}
+        self._targets = xp.astype(labels[None, :] == xp.arange(classes, **place)[:, None], xp.float64)
+        self._own = labels * labels.shape[0] + xp.arange(labels.shape[0], **place)  # where an image's own logit is
 
     def f(self, x):
         """Return the mean cross-entropy of the unrounded training images: `x` without its last two axes."""
         xp = array_namespace(x)
-        logits = matmul(x, self._images, largest=_WHITE) / _WHITE
-        shifted = logits - xp.max(logits, axis=-2, keepdims=True)
-        normaliser = xp.log(xp.sum(xp.exp(shifted), axis=-2))
-        return xp.mean(normaliser - xp.sum(shifted * self._targets, axis=-2), axis=-1)
+        z = matmul(x, self._images, largest=_WHITE)
+        z /= _WHITE
+        z -= xp.max(z, axis=-2, keepdims=True)
+        own = xp.take(xp.reshape(z, (*z.shape[:-2], -1)), self._own, axis=-1)
+        return xp.mean(xp.log(xp.sum(xp.exp(z), axis=-2)) - own, axis=-1)
 
     def error(self, x):
         """Return the share of the test images, unrounded, whose largest logit is not that of their class.
@@ -99,10 +103,10 @@ class LogisticRegression(_ImageClassifier):
         xp = array_namespace(x)
         columns, rows = self._pixels(arithmetic.fmt)
         z = arithmetic.matmul(x, columns, largest=1.0)
-        z = arithmetic.subtract(z, xp.max(z, axis=-2, keepdims=True))
+        z = arithmetic.subtract(z, xp.max(z, axis=-2, keepdims=True), overwrite=True)
         e = arithmetic.exp(z)
-        p = arithmetic.divide(e, arithmetic.sum(e, axis=-2))
-        d = arithmetic.subtract(p, self._targets)
+        p = arithmetic.divide(e, arithmetic.sum(e, axis=-2), overwrite=True)
+        d = arithmetic.subtract(p, self._targets, overwrite=True)
         return arithmetic.matmul(d, rows, largest=1.0, divisor=rows.shape[0])
 
 
@@ -170,10 +174,11 @@ class TwoLayerNetwork(_ImageClassifier):
 
     def _logits(self, x, images):
         """Return 255 times the logits of images of integer pixels: (..., images)."""
-        xp = array_namespace(x)
         w1, b1, w2, b2 = self.layers(x)
-        a = matmul(w1, images, largest=_WHITE) + _WHITE * b1
-        return (matmul(w2, xp.maximum(a, xp.zeros_like(a)), 0.0) + _WHITE * b2)[..., 0, :]
+        h = matmul(w1, images, largest=_WHITE)
+        h += _WHITE * b1
+        h[h < 0] = 0.0
+        return (matmul(w2, h, 0.0) + _WHITE * b2)[..., 0, :]
 
     def rounded_gradient(self, x, arithmetic: Arithmetic):
         """Return the gradient with every operation rounded, in E4's order; pixels are rounded once, by RN."""
@@ -181,14 +186,16 @@ class TwoLayerNetwork(_ImageClassifier):
         columns, rows = self._pixels(arithmetic.fmt)
         count = rows.shape[0]
         w1, b1, w2, b2 = self.layers(x)
-        a = arithmetic.add(arithmetic.matmul(w1, columns, largest=1.0), b1)
-        h = arithmetic.maximum(a, 0.0)
+        h = arithmetic.add(arithmetic.matmul(w1, columns, largest=1.0), b1, overwrite=True)
+        h[h < 0] = 0.0
         z = arithmetic.add(arithmetic.matmul(w2, h), b2)
         q = arithmetic.divide(1.0, arithmetic.add(arithmetic.exp(-z), 1.0))
         d = arithmetic.subtract(q, self._targets)
         w2_gradient = arithmetic.matmul(h, xp.matrix_transpose(d), divisor=count)
         b2_gradient = arithmetic.sum(d, axis=-1, divisor=count)
-        b = arithmetic.multiply(xp.matrix_transpose(w2), d) * xp.astype(a > 0, xp.float64)
+        h[h > 0] = 1.0
+        b = arithmetic.multiply(xp.matrix_transpose(w2), d)
+        b *= h
         w1_gradient = arithmetic.matmul(b, rows, largest=1.0, divisor=count)
         b1_gradient = arithmetic.sum(b, axis=-1, divisor=count)
         parts = (w1_gradient, b1_gradient, w2_gradient, b2_gradient)

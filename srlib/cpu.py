@@ -231,8 +231,9 @@ def round_stochastic(x, v, out, grid: Grid, upward, against, bits, replicates: r
 @_jit
 def _ordered_columns(a, b, out, begin, end):
     """Add up columns begin to end of each product a[i] @ b[i], one term after the other in index order."""
-    rows, columns = 16, 128  # partial sums that stay in the first-level cache
+    rows, columns = 16, 256  # partial sums that stay in the first-level cache, for the usual ten rows or so
     partial = np.empty((rows, columns))
+    inner = a.shape[2]
     for batch in range(a.shape[0]):
         left, right, result = a[batch], b[batch % b.shape[0]], out[batch]
         for top in range(0, left.shape[0], rows):
@@ -240,7 +241,20 @@ def _ordered_columns(a, b, out, begin, end):
             for start in range(begin, end, columns):
                 width = min(columns, end - start)
                 partial[:] = 0.0
-                for k in range(left.shape[1]):
+                for k in range(0, inner - 3, 4):  # four terms at a time, so that sums are loaded and stored less often
+                    t0, t1 = right[k, start : start + width], right[k + 1, start : start + width]
+                    t2, t3 = right[k + 2, start : start + width], right[k + 3, start : start + width]
+                    for i in range(height):
+                        f0, f1, f2, f3 = (
+                            left[top + i, k],
+                            left[top + i, k + 1],
+                            left[top + i, k + 2],
+                            left[top + i, k + 3],
+                        )
+                        sums = partial[i, :width]
+                        for j in range(width):
+                            sums[j] = (((sums[j] + f0 * t0[j]) + f1 * t1[j]) + f2 * t2[j]) + f3 * t3[j]
+                for k in range(inner - inner % 4, inner):
                     terms = right[k, start : start + width]
                     for i in range(height):
                         factor, sums = left[top + i, k], partial[i, :width]
@@ -271,15 +285,30 @@ def _look_up(x, table, out, begin, end, shift, base):
         out[i] = value if x[i] == x[i] else x[i]
 
 
-def look_up(x, table, shift: int, base: int):
-    """Return the entry of each element of a contiguous float64 array; NaN stays NaN.
+def look_up(x, table, out, shift: int, base: int) -> None:
+    """Write the entry of each element of a contiguous float64 array to `out`, which may be `x` itself; NaN stays NaN.
 
     The code of an element is the bits of its magnitude, shifted to the right by `shift`, less `base`, and at least 0;
     the first half of the table is for the codes of positive elements, the second for those of negative ones.
     """
-    flat, out = x.reshape(-1), np.empty(x.size)
-    _in_threads(flat.size, lambda begin, end: _look_up(flat, table, out, begin, end, shift, base), flat.size)
-    return out.reshape(x.shape)
+    x, out = x.reshape(-1), out.reshape(-1)
+    _in_threads(x.size, lambda begin, end: _look_up(x, table, out, begin, end, shift, base))
+
+
+@_jit
+def _largest_bits(codes, begin, end):
+    largest = 0
+    for i in range(begin, end):
+        magnitude = codes[i] & 0x7FFFFFFFFFFFFFFF
+        largest = max(largest, magnitude if magnitude < 0x7FF0000000000000 else 0)
+    return largest
+
+
+def largest_magnitude(x) -> float:
+    """Return the largest finite magnitude in a contiguous float64 array, 0 if there is none."""
+    codes, found = x.reshape(-1).view(np.int64), [0]
+    _in_threads(codes.size, lambda begin, end: found.append(_largest_bits(codes, begin, end)))
+    return float(np.array(max(found)).view(np.float64))
 
 
 def _in_threads(size, span, work=None, unit=BLOCK):
