@@ -1,14 +1,16 @@
 """Experiments: gradient descent with each of the combinations of schemes that are compared, replicate by replicate."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from IPython import get_ipython
 from tqdm import tqdm
 
 from srlib.descent import gradient_descent
+from srlib.figures import load_record, plain
 from srlib.formats import Format
 from srlib.schemes import Scheme
 
@@ -66,7 +68,18 @@ def setups(fmt: Format | str, eps: list[float], baseline: str | None = "binary32
     return found
 
 
-def compare(problem, start, chosen: Sequence[Setup], rng, *, stepsize: float, steps: int, record: int = 1) -> dict:
+def compare(
+    problem,
+    start,
+    chosen: Sequence[Setup],
+    rng,
+    replicates: range,
+    *,
+    stepsize: float,
+    steps: int,
+    record: int = 1,
+    pieces: Sequence[Mapping] = (),
+) -> dict:
     """Run gradient descent with each setup, all from the same start and with the same random words.
 
     Parameters
@@ -75,7 +88,11 @@ def compare(problem, start, chosen: Sequence[Setup], rng, *, stepsize: float, st
         As for `gradient_descent`.
     chosen : sequence of Setup
     rng : callable
-        Returns a new `Philox` with the replicates of the stochastic setups; called for each.
+        ``rng(replicates=range)`` returns a new `Philox`, such as `Settings.rng`.
+    replicates : range
+        Numbers of the replicates of stochastic setups.
+    pieces : sequence of mapping
+        Curves of earlier runs, whose replicates are taken over (see `load_pieces`); only the others are run.
 
     Returns
     -------
@@ -85,9 +102,9 @@ def compare(problem, start, chosen: Sequence[Setup], rng, *, stepsize: float, st
         error after them, and ``unmoved``, the share of components that each step left unchanged: arrays with a row a
         replicate.
     """
-    found = {}
-    for setup in chosen:
-        stream = rng() if setup.stochastic else None
+
+    def run(setup, numbers):
+        stream = rng(replicates=numbers) if setup.stochastic else None
         history = gradient_descent(
             problem,
             start,
@@ -95,20 +112,60 @@ def compare(problem, start, chosen: Sequence[Setup], rng, *, stepsize: float, st
             steps=steps,
             record=record,
             rng=stream,
+            progress=lambda steps: progress(steps, setup.name),
             **setup.options,
-            progress=lambda steps, name=setup.name: progress(steps, name),
         )
-        found[setup.name] = _curves(history, stream)
-    return found
+        return _curves(history, numbers if setup.stochastic else ())
+
+    return {setup.name: _with_pieces(run, setup, replicates, pieces) for setup in chosen}
 
 
-def _curves(history, rng):
+def _with_pieces(run, setup, replicates, pieces):
+    known = [piece[setup.name] for piece in pieces if setup.name in piece]
+    if not setup.stochastic:
+        return known[0] if known else run(setup, ())
+    have = {number for curves in known for number in curves["replicates"]}
+    known += [run(setup, numbers) for numbers in _spans([n for n in replicates if n not in have])]
+    rows = {number: (curves, row) for curves in known for row, number in enumerate(curves["replicates"])}
+    chosen = [rows[number] for number in replicates]
+    measured = [name for name in known[0] if name not in ("replicates", "steps")]
+    merged = {name: np.array([curves[name][row] for curves, row in chosen]) for name in measured}
+    return {"replicates": list(replicates), "steps": np.asarray(known[0]["steps"]), **merged}
+
+
+def _spans(numbers):
+    """Return ascending numbers as ranges without a gap."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    stops = [number + 1 for number in numbers if number + 1 not in numbers]
+    return [range(start, stop) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _curves(history, replicates):
     measured = {"loss": history.objective, "unmoved": history.stagnated}
     if history.error is not None:
         measured["error"] = history.error
-    numbers = [] if rng is None else list(rng.numbers())
     rows = {name: np.atleast_2d(np.transpose(values)) for name, values in measured.items()}
-    return {"replicates": numbers, "steps": history.steps, **rows}
+    return {"replicates": list(replicates), "steps": history.steps, **rows}
+
+
+def load_pieces(figure: str, settings) -> list[dict]:
+    """Return the curves of the runs that `settings.pieces` names, from the records of a figure.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a record is missing or damaged, or of a run with other parameters than the number of replicates.
+    """
+    return [_load_piece(Path(directory) / f"{figure}.json", settings.parameters) for directory in settings.pieces]
+
+
+def _load_piece(path, parameters):
+    record = load_record(path)
+    ours, theirs = plain(parameters), record["parameters"]
+    for name in sorted((ours.keys() | theirs.keys()) - {"replicates", "replicate_range"}):
+        if ours.get(name) != theirs.get(name):
+            raise ValueError(f"{path}: {name} was {theirs.get(name)!r}; must be {ours.get(name)!r}, as in this run")
+    return record["numbers"]
 
 
 def progress(steps, label: str):

@@ -133,13 +133,13 @@ def save_figure(figure, name: str, numbers: dict, settings) -> None:
         raise ValueError(f"name is {name!r}; must be of letters, digits and underscores")
     directory = Path(settings.output_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    plain = _plain(numbers)
+    shown = plain(numbers)
     record = {
         "figure": name,
-        "parameters": _plain(settings.parameters),
+        "parameters": plain(settings.parameters),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
-        "sha256": digest(plain),
-        "numbers": plain,
+        "sha256": digest(shown),
+        "numbers": shown,
     }
     contents = {
         "png": _drawn(figure, "png", {"Software": None}),
@@ -158,7 +158,21 @@ def _drawn(figure, kind, metadata):
 
 def _compact(text):
     """Put each innermost list of a JSON text on one line."""
-    return re.sub(r"\[[^][{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text) + "\n"
+    return re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text) + "\n"
+
+
+def load_record(path: Path) -> dict:
+    """Return the record beside a figure.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, or its numbers have another digest than it says.
+    """
+    record = json.loads(Path(path).read_text())
+    if record["sha256"] != digest(record["numbers"]):
+        raise ValueError(f"{path}: the numbers are not those that its sha256 is of")
+    return record
 
 
 def digest(numbers: dict) -> str:
@@ -176,14 +190,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         staged.unlink(missing_ok=True)
 
 
-def _plain(value):
-    """Return a value as JSON has it; what is not finite becomes text."""
+def plain(value):
+    """Return a value as JSON has it: arrays and ranges as lists, and what is not finite as text."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, list | tuple | range):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     return value

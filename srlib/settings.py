@@ -22,6 +22,8 @@ class Settings:
         0 ≤ seed < 2^64.
     output_dir : str
         Directory of the figures; not recorded, as it says nothing about them.
+    pieces : list of str
+        Directories with the figures of runs of other replicates, to be taken over; not recorded either.
     **parameters
         The others; None is for `choose` to resolve.
 
@@ -40,12 +42,12 @@ class Settings:
         If the backend is "cupy", and CuPy or a GPU is missing.
     """
 
-    def __init__(self, profile: str, backend: str, seed: int, output_dir: str, **parameters):
+    def __init__(self, profile: str, backend: str, seed: int, output_dir: str, *, pieces=(), **parameters):
         checks.choice("profile", profile, PROFILES)
         checks.choice("backend", backend, BACKENDS)
         checks.integer("seed", seed, 0, 2**64 - 1)
         self.xp = array_library(backend)
-        self.output_dir = output_dir
+        self.output_dir, self.pieces = output_dir, pieces
         self.parameters = {"profile": profile, "backend": backend, "seed": seed, **parameters}
 
     def choose(self, name: str, *, quick: int, paper: int) -> int:
@@ -60,6 +62,25 @@ class Settings:
         value = {"quick": quick, "paper": paper}[self.parameters["profile"]] if given is None else given
         self.parameters[name] = checks.integer(name, value, 1)
         return value
+
+    def choose_replicates(self, *, quick: int, paper: int) -> range:
+        """Return the numbers of the replicates to run: those of `replicate_range`, or if that is None, all.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `replicates` is no count, or `replicate_range` not the first and one more than the last of some of them.
+        """
+        count = self.choose("replicates", quick=quick, paper=paper)
+        given = self.parameters["replicate_range"]
+        if given is None:
+            return range(count)
+        if not (isinstance(given, list | tuple) and len(given) == 2):
+            raise TypeError(f"replicate_range is {given!r}; must be None or [first, last + 1]")
+        first, stop = (checks.integer("replicate_range", end, 0, count) for end in given)
+        if first >= stop:
+            raise ValueError(f"replicate_range is {given!r}; must be [first, last + 1], with first below")
+        return range(first, stop)
 
     def rng(self, **options) -> Philox:
         """Return a new stream of random words with the seed, and with `options` of `Philox`."""

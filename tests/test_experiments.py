@@ -1,8 +1,11 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from srlib import DiagonalQuadratic, Philox, gradient_descent
-from srlib.experiments import compare, setups
+from srlib.experiments import compare, load_pieces, setups
+from srlib.figures import plain, save_figure
+from srlib.settings import Settings
 
 QUADRATIC = DiagonalQuadratic(np.array([1.0, 0.25, 0.1]), np.array([3.0, -7.0, 0.3]))
 START = np.array([100.0, 10.0, 0.7])
@@ -23,29 +26,74 @@ def test_the_setups_are_those_of_the_specification():
     assert [setup.stochastic for setup in setups("e4m3", [0.1], baseline=None)] == [False, True, True, True, True]
 
 
+def rng(**options):
+    return Philox(1, **options)
+
+
+def comparison(replicates=range(4), chosen=None, **options):
+    chosen = setups("binary8", [0.1]) if chosen is None else chosen
+    return compare(QUADRATIC, START, chosen, rng, replicates, stepsize=0.5, steps=9, **options)
+
+
 def test_a_comparison_has_a_row_a_replicate_of_each_scheme():
-    curves = compare(
-        QUADRATIC,
-        START,
-        setups("binary8", [0.1]),
-        lambda: Philox(1, replicates=range(3, 7)),
-        stepsize=0.5,
-        steps=9,
-        record=4,
-    )
+    curves = comparison(range(3, 7), record=4)
     assert list(curves) == ["binary32", "RN", "SR", "SR_eps(0.1)", "signed_SR_eps(0.1)", "both(0.1)"]
     assert curves["RN"]["replicates"] == [] and curves["SR"]["replicates"] == [3, 4, 5, 6]
     assert curves["SR"]["steps"].tolist() == [0, 4, 8, 9]
     assert curves["RN"]["error"].shape == (1, 4) and curves["RN"]["unmoved"].shape == (1, 9)
-    history = gradient_descent(
-        QUADRATIC, START, stepsize=0.5, steps=9, fmt="binary8", rng=Philox(1, replicates=range(5, 6))
-    )
+    stream = Philox(1, replicates=range(5, 6))
+    history = gradient_descent(QUADRATIC, START, stepsize=0.5, steps=9, fmt="binary8", rng=stream)
     np.testing.assert_array_equal(curves["SR"]["unmoved"][2], history.stagnated[:, 0])
     np.testing.assert_array_equal(curves["SR"]["loss"][2], history.objective[[0, 4, 8, 9], 0])
+
+
+def test_pieces_are_taken_over_and_the_rest_is_run():
+    whole, middle = comparison(range(6)), comparison(range(2, 4))
+    planted = {name: {**c, "loss": c["loss"] + 1000} for name, c in middle.items()}
+    assert plain(comparison(range(6), pieces=[middle])) == plain(whole)
+    merged = comparison(range(6), pieces=[planted])
+    for name, c in whole.items():
+        extra = merged[name]["loss"] - c["loss"]
+        assert extra[:, 0].tolist() == ([0, 0, 1000, 1000, 0, 0] if c["replicates"] else [1000])
+
+
+def saved(directory, replicate_range=None, **changes):
+    given = {"replicates": 4, "replicate_range": replicate_range, "steps": 9} | changes
+    settings = Settings("quick", "numpy", 1, str(directory), **given)
+    curves = comparison(settings.choose_replicates(quick=1, paper=1))
+    save_figure(plt.figure(), "kept", curves, settings)
+    return settings
+
+
+def test_runs_of_some_replicates_merge_to_the_record_of_all(tmp_path):
+    saved(tmp_path / "all")
+    pieces = [str(tmp_path / name) for name in ("b", "a")]
+    saved(tmp_path / "a", [0, 3])
+    saved(tmp_path / "b", [3, 4])
+    settings = Settings(
+        "quick", "numpy", 1, str(tmp_path / "merged"), pieces=pieces, replicates=4, replicate_range=None, steps=9
+    )
+    curves = comparison(range(4), pieces=load_pieces("kept", settings))
+    save_figure(plt.figure(), "kept", curves, settings)
+    assert (tmp_path / "merged" / "kept.json").read_bytes() == (tmp_path / "all" / "kept.json").read_bytes()
+
+
+def test_pieces_of_another_experiment_are_refused(tmp_path):
+    settings = saved(tmp_path)
+    settings.pieces = [str(tmp_path)]
+    settings.parameters["steps"] = 10
+    with pytest.raises(ValueError, match=r"kept\.json: steps was 9; must be 10, as in this run"):
+        load_pieces("kept", settings)
+    path = tmp_path / "kept.json"
+    path.write_text(path.read_text().replace('"replicates": [0, 1, 2, 3]', '"replicates": [0, 1, 2, 5]'))
+    with pytest.raises(ValueError, match="the numbers are not those"):
+        load_pieces("kept", settings)
+    with pytest.raises(FileNotFoundError):
+        load_pieces("lost", settings)
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_is_drawn_where_there_is_a_terminal(terminal, monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
-    compare(QUADRATIC, START, setups("binary8", []), lambda: Philox(1), stepsize=0.5, steps=3)
+    comparison(chosen=setups("binary8", []))
     assert ("binary32" in capsys.readouterr().err) == terminal

@@ -49,3 +49,21 @@ def test_cupy_is_refused_without_cupy_and_without_a_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(arange=no_device))
     with pytest.raises(RuntimeError, match="there is no working GPU"):
         Settings("quick", "cupy", 1, "out")
+
+
+def test_replicates_are_all_or_those_of_the_range():
+    def chosen(replicate_range):
+        settings = Settings("quick", "numpy", 1, "out", replicates=6, replicate_range=replicate_range)
+        return settings.choose_replicates(quick=1, paper=2)
+
+    assert chosen(None) == range(6) and chosen([2, 5]) == range(2, 5)
+    with pytest.raises(TypeError, match=r"replicate_range is 3; must be None or \[first, last \+ 1\]"):
+        chosen(3)
+    with pytest.raises(ValueError, match=r"replicate_range is \[3, 3\]; must be"):
+        chosen([3, 3])
+    with pytest.raises(ValueError, match="replicate_range is 7; must be from 0 to 6"):
+        chosen([0, 7])
+
+
+def test_pieces_are_not_recorded():
+    assert "pieces" not in Settings("quick", "numpy", 1, "out", pieces=["a"]).parameters
