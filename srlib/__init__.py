@@ -2,7 +2,7 @@
 
 from srlib.arithmetic import Arithmetic
 from srlib.classifiers import LogisticRegression, TwoLayerNetwork
-from srlib.descent import History, gradient_descent
+from srlib.descent import History, gradient_descent, skeleton
 from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.problems import DenseQuadratic, DiagonalQuadratic, LogisticLoss
@@ -24,5 +24,6 @@ __all__ = [
     "mean_error",
     "prob_up",
     "round_to",
+    "skeleton",
     "variance",
 ]

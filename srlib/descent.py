@@ -1,5 +1,6 @@
 """Gradient descent with three rounding sites, on an ensemble of replicates at once (SPEC, Gradient descent)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ def gradient_descent(
     fmt: Format | str,
     gradient: Scheme | str = "SR",
     multiply: Scheme | str = "SR",
-    update: Scheme | str = "SR",
+    update: Scheme | str | Callable[[int], Scheme | str] = "SR",
     rng: Philox | None = None,
     record: int = 1,
     progress=None,
@@ -72,7 +73,8 @@ def gradient_descent(
     fmt : Format or str
         Format of all three sites.
     gradient, multiply, update : Scheme or str
-        Schemes of the sites. A signed one can be that of the update, whose direction v is the step û.
+        Schemes of the sites. A signed one can be that of the update, whose direction v is the step û. The scheme of the
+        update may be a function of the number of steps taken before.
     rng : Philox
         Random words of the stochastic schemes; its replicates are those of the ensemble.
     record : int
@@ -89,10 +91,66 @@ def gradient_descent(
     TypeError, ValueError
         If a parameter is not of these.
     """
-    sites = _sites(fmt, gradient, multiply, update, rng)
+    steps = checks.integer("steps", steps, 1)
+    updates = [Scheme.parse(update(number) if callable(update) else update) for number in range(steps)]
+    sites = {scheme: _sites(fmt, gradient, multiply, scheme, rng) for scheme in dict.fromkeys(updates)}
     stepsize = checks.positive("stepsize", stepsize)
-    steps, record = checks.integer("steps", steps, 1), checks.integer("record", record, 1)
-    x = start(problem, x0, sites[0].fmt, rng)
+    x = start(problem, x0, Format.parse(fmt), rng)
+
+    def step(x, number):
+        return _step(problem, x, stepsize, *sites[updates[number]])
+
+    return _iterate(problem, x, step, steps, record, progress)
+
+
+def skeleton(
+    problem, x0, *, stepsize, steps: int, fmt: Format | str, eps=0.0, record: int = 1, progress=None
+) -> History:
+    """Run x⁺ = x − t·g − ε·ulp(x)·sign(g) in binary64 without rounding: what signed_SR_eps does in the mean (SPEC D9).
+
+    Parameters
+    ----------
+    problem, x0, steps, record, progress
+        As for `gradient_descent`; `x0` is rounded to `fmt`, as there.
+    stepsize : float, or sequence of float
+        t, or that of each step.
+    fmt : Format or str
+        The format whose ulp it is.
+    eps : float, or sequence of float
+        ε, or that of each step; 0 is gradient descent.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these.
+    """
+    fmt, steps = Format.parse(fmt), checks.integer("steps", steps, 1)
+    stepsizes, biases = _each_step("stepsize", stepsize, steps), _each_step("eps", eps, steps)
+    x = start(problem, x0, fmt, None)
+
+    def step(x, number):
+        g = problem.gradient(x)
+        return x - stepsizes[number] * g - biases[number] * fmt.ulp(x) * array_namespace(x).sign(g)
+
+    return _iterate(problem, x, step, steps, record, progress)
+
+
+def _each_step(name, value, steps):
+    values = (
+        np.broadcast_to(np.asarray(value, dtype=np.float64), (steps,)) if np.ndim(value) == 0 else np.asarray(value)
+    )
+    if values.shape != (steps,) or not np.all(np.isfinite(values) & (values >= 0)):
+        raise ValueError(f"{name} is {value!r}; must be a finite number that is not negative, or {steps} of them")
+    return values.tolist()
+
+
+def _iterate(problem, x, step, steps, record, progress):
+    """Return the history of x⁺ = step(x, number of steps before)."""
+    record = checks.integer("record", record, 1)
     recorded = sorted({*range(0, steps, record), steps})
     objectives, errors, stagnated = [], [], []
 
@@ -103,11 +161,11 @@ def gradient_descent(
 
     with np.errstate(all="ignore"):  # overflow shows as inf or NaN
         observe(x)
-        for step in (progress or iter)(range(1, steps + 1)):
-            moved = _step(problem, x, stepsize, *sites)
+        for number in (progress or iter)(range(1, steps + 1)):
+            moved = step(x, number - 1)
             stagnated.append(_unchanged(x, moved, len(problem.shape)))
             x = moved
-            if step % record == 0 or step == steps:
+            if number % record == 0 or number == steps:
                 observe(x)
     error = np.array(errors) if errors else None
     return History(x, np.array(recorded), np.array(objectives), error, np.array(stagnated))

@@ -9,6 +9,7 @@ from scipy.special import softmax
 
 from srlib import (
     DiagonalQuadratic,
+    Format,
     LogisticRegression,
     Philox,
     Scheme,
@@ -16,6 +17,7 @@ from srlib import (
     datasets,
     gradient_descent,
     round_to,
+    skeleton,
 )
 
 MNIST = Path(__file__).parents[1] / "data" / "mnist"
@@ -53,6 +55,50 @@ def test_it_is_the_iteration_of_the_specification():
         np.testing.assert_array_equal(history.stagnated[step], (moved == x).mean(axis=1))
         x = moved
     np.testing.assert_array_equal(history.x, x)
+
+
+def test_the_scheme_of_the_update_may_depend_on_the_step():
+    schedule = ["signed_SR_eps(0.4)"] * 3 + ["SR"] * 2 + ["RN"] * 2
+    history = run(steps=7, update=lambda step: schedule[step])
+    rng, x = Philox(1, replicates=4), np.array([100.0, 10.0, 0.7])
+    for scheme in schedule:
+        x = run(x0=x, steps=1, update=scheme, rng=rng).x
+    np.testing.assert_array_equal(history.x, x)
+
+
+def test_the_skeleton_is_its_formula_and_without_eps_gradient_descent():
+    stepsizes, eps, x = [0.5, 0.25, 0.5], [0.4, 0.1, 0.0], round_to(np.array([100.0, 10.0, 0.7]), "binary8")
+    start = x
+    for t, e in zip(stepsizes, eps, strict=True):
+        g = QUADRATIC.gradient(x)
+        x = x - t * g - e * Format.parse("binary8").ulp(x) * np.sign(g)
+    history = skeleton(QUADRATIC, start, stepsize=stepsizes, eps=eps, fmt="binary8", steps=3)
+    np.testing.assert_array_equal(history.x, x)
+    plain = skeleton(QUADRATIC, start, stepsize=0.5, fmt="binary8", steps=9)
+    assert_same(plain, run(x0=start, fmt="binary64", steps=9, rng=Philox(1)))
+
+
+def test_the_skeleton_is_the_mean_of_a_step_where_no_clip_is_active():
+    """10^5 replicates: beyond 5.5 standard errors, each at most a gap / √10^5, with probability below 2e-7."""
+    x0 = np.array([80.0, 7.0, 0.875])
+    mean = run(x0=x0, steps=1, stepsize=2.0**-6, multiply="SR", rng=Philox(2, replicates=100_000)).x.mean(axis=0)
+    expected = skeleton(QUADRATIC, x0, steps=1, stepsize=2.0**-6, eps=0.1, fmt="binary8").x
+    assert np.all(np.abs(mean - expected) < 5.5 * np.array([16.0, 1.0, 0.125]) / np.sqrt(100_000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stepsize": [0.5, 0.5]}, r"stepsize is \[0.5, 0.5\]; must be a finite number that is not negative, or 3"),
+        ({"eps": -0.1}, "eps is -0.1; must be a finite number"),
+        ({"steps": 0}, "steps is 0; must be at least 1"),
+        ({"record": 0}, "record is 0; must be at least 1"),
+    ],
+)
+def test_a_skeleton_of_bad_parameters_is_refused(changes, message):
+    options = {"stepsize": 0.5, "eps": 0.1, "steps": 3, "fmt": "binary8"}
+    with pytest.raises(ValueError, match=message):
+        skeleton(QUADRATIC, np.zeros(3), **(options | changes))
 
 
 def test_numbers_are_recorded_to_ten_digits_at_the_start_the_end_and_in_between():
