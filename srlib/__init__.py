@@ -2,7 +2,7 @@
 
 from srlib.arithmetic import Arithmetic
 from srlib.classifiers import LogisticRegression, TwoLayerNetwork
-from srlib.descent import History, gradient_descent, skeleton
+from srlib.descent import History, gradient_descent, iterates, skeleton
 from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.problems import DenseQuadratic, DiagonalQuadratic, LogisticLoss
@@ -21,6 +21,7 @@ __all__ = [
     "Scheme",
     "TwoLayerNetwork",
     "gradient_descent",
+    "iterates",
     "mean_error",
     "prob_up",
     "round_to",

@@ -7,7 +7,7 @@ from array_api_compat import array_namespace
 from scipy.stats import t
 
 from srlib import checks
-from srlib.descent import gradient_descent, significant, start
+from srlib.descent import iterates, significant
 from srlib.formats import Format
 from srlib.rounding import round_to
 from srlib.schemes import Scheme, prob_up
@@ -169,13 +169,13 @@ def certify(
         raise ValueError("problem rounds every operation of its gradient; must have a gradient that is rounded once")
     lipschitz = checks.positive("lipschitz", lipschitz)
     options = {"stepsize": checks.positive("stepsize", stepsize), "fmt": fmt, **schemes}
-    x = start(problem, x0, fmt, rng)
-    constants, states = [], [_state(problem, x, minimiser)]
-    for _ in (progress or iter)(range(checks.integer("steps", steps, 1))):
-        with np.errstate(all="ignore"):  # a gradient of 0 shows as NaN
-            constants.append(_constants(problem, x, lipschitz, options))
-        x = gradient_descent(problem, x, steps=1, rng=rng, **options).x
-        states.append(_state(problem, x, minimiser))
+    walk = iterates(problem, x0, steps=steps, rng=rng, progress=progress, **options)
+    constants, states = [], []
+    with np.errstate(all="ignore"):  # a gradient of 0 shows as NaN
+        for x in walk:
+            states.append(_state(problem, x, minimiser))
+            if len(constants) < steps:
+                constants.append(_constants(problem, x, lipschitz, options))
     beta, eta, c = (np.array(values) for values in zip(*constants, strict=True))
     gap, distance = (np.array(values) for values in zip(*states, strict=True))
     return Certificate(lipschitz, stepsize, float(distance[0].max()), beta, eta, c, distance, gap)

@@ -97,6 +97,26 @@ def subset(data: Dataset, count: int) -> Dataset:
     return replace(data, train_images=data.train_images[:count], train_labels=data.train_labels[:count])
 
 
+def hold_out(data: Dataset, share: int = 10) -> tuple[Dataset, Dataset]:
+    """Keep every `share`-th training image back: for choices that neither training nor test data should make.
+
+    Returns
+    -------
+    data, held : Dataset
+        Both with the other training images; the first with the test images of `data`, the second with those kept back.
+
+    Raises
+    ------
+    ValueError
+        If `share` is not at least 2, or more than the number of training images.
+    """
+    if not 2 <= share <= len(data.train_labels):
+        raise ValueError(f"share is {share}; must be from 2 to {len(data.train_labels)}")
+    kept = np.arange(len(data.train_labels)) % share == share - 1
+    rest = replace(data, train_images=data.train_images[~kept], train_labels=data.train_labels[~kept])
+    return rest, replace(rest, test_images=data.train_images[kept], test_labels=data.train_labels[kept])
+
+
 def select_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
     """Keep the images of some classes, labelled 0, 1, … in the order given.
 

@@ -1,6 +1,6 @@
 """Gradient descent with three rounding sites, on an ensemble of replicates at once (SPEC, Gradient descent)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,29 @@ class History:
     stagnated: np.ndarray
 
 
-def gradient_descent(
+def gradient_descent(problem, x0, *, steps: int, record: int = 1, **options) -> History:
+    """Run x⁺ = fl₃(x − fl₂(t·fl₁(∇f(x)))), for a whole ensemble of replicates at once, and record what happens.
+
+    Parameters
+    ----------
+    problem, x0, steps, **options
+        As for `iterates`. The problem may have ``error(x)``, which is recorded too.
+    record : int
+        Objective and error are computed every so many steps, and at the start and the end.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these.
+    """
+    return _history(problem, iterates(problem, x0, steps=steps, **options), steps, record)
+
+
+def iterates(
     problem,
     x0,
     *,
@@ -54,16 +76,15 @@ def gradient_descent(
     multiply: Scheme | str = "SR",
     update: Scheme | str | Callable[[int], Scheme | str] = "SR",
     rng: Philox | None = None,
-    record: int = 1,
     progress=None,
-) -> History:
-    """Run x⁺ = fl₃(x − fl₂(t·fl₁(∇f(x)))), for a whole ensemble of replicates at once.
+) -> Iterator:
+    """Return an iterator over the iterates of low-precision gradient descent, from the rounded start on.
 
     Parameters
     ----------
     problem
-        Has ``shape``, ``f(x)`` and ``gradient(x)``, and perhaps ``error(x)`` and ``rounded_gradient(x, arithmetic)``,
-        which is then used in place of one rounding of the gradient (see `srlib.classifiers`).
+        Has ``shape``, ``f(x)`` and ``gradient(x)``, and perhaps ``rounded_gradient(x, arithmetic)``, which is then used
+        in place of one rounding of the gradient (see `srlib.classifiers`).
     x0 : float64 array of the shape of a point, or with an axis of the replicates before it
         Rounded once, by RN. Its array library is the one that computes.
     stepsize : float
@@ -77,14 +98,8 @@ def gradient_descent(
         update may be a function of the number of steps taken before.
     rng : Philox
         Random words of the stochastic schemes; its replicates are those of the ensemble.
-    record : int
-        Objective and error are computed every so many steps, and at the start and the end.
     progress : callable, optional
         Wraps the range of the steps, as tqdm does.
-
-    Returns
-    -------
-    History
 
     Raises
     ------
@@ -95,22 +110,20 @@ def gradient_descent(
     updates = [Scheme.parse(update(number) if callable(update) else update) for number in range(steps)]
     sites = {scheme: _sites(fmt, gradient, multiply, scheme, rng) for scheme in dict.fromkeys(updates)}
     stepsize = checks.positive("stepsize", stepsize)
-    x = start(problem, x0, Format.parse(fmt), rng)
+    x = _start(problem, x0, Format.parse(fmt), rng)
 
     def step(x, number):
         return _step(problem, x, stepsize, *sites[updates[number]])
 
-    return _iterate(problem, x, step, steps, record, progress)
+    return _walk(x, step, steps, progress)
 
 
-def skeleton(
-    problem, x0, *, stepsize, steps: int, fmt: Format | str, eps=0.0, record: int = 1, progress=None
-) -> History:
+def skeleton(problem, x0, *, stepsize, steps: int, fmt: Format | str, eps=0.0, record: int = 1) -> History:
     """Run x⁺ = x − t·g − ε·ulp(x)·sign(g) in binary64 without rounding: what signed_SR_eps does in the mean (SPEC D9).
 
     Parameters
     ----------
-    problem, x0, steps, record, progress
+    problem, x0, steps, record
         As for `gradient_descent`; `x0` is rounded to `fmt`, as there.
     stepsize : float, or sequence of float
         t, or that of each step.
@@ -130,13 +143,39 @@ def skeleton(
     """
     fmt, steps = Format.parse(fmt), checks.integer("steps", steps, 1)
     stepsizes, biases = _each_step("stepsize", stepsize, steps), _each_step("eps", eps, steps)
-    x = start(problem, x0, fmt, None)
 
     def step(x, number):
         g = problem.gradient(x)
         return x - stepsizes[number] * g - biases[number] * fmt.ulp(x) * array_namespace(x).sign(g)
 
-    return _iterate(problem, x, step, steps, record, progress)
+    return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record)
+
+
+def _walk(x, step, steps, progress):
+    """Yield x and what step(x, number of steps before) makes of it, again and again."""
+    yield x
+    for number in (progress or iter)(range(1, steps + 1)):
+        with np.errstate(all="ignore"):  # overflow shows as inf or NaN
+            x = step(x, number - 1)
+        yield x
+
+
+def _history(problem, walk, steps, record):
+    record = checks.integer("record", record, 1)
+    recorded = sorted({*range(0, steps, record), steps})
+    objectives, errors, stagnated = [], [], []
+    before = None
+    for number, x in enumerate(walk):
+        if before is not None:
+            stagnated.append(_unchanged(before, x, len(problem.shape)))
+        if number in recorded:
+            with np.errstate(all="ignore"):
+                objectives.append(significant(problem.f(x)))
+                if hasattr(problem, "error"):
+                    errors.append(significant(problem.error(x)))
+        before = x
+    error = np.array(errors) if errors else None
+    return History(before, np.array(recorded), np.array(objectives), error, np.array(stagnated))
 
 
 def _each_step(name, value, steps):
@@ -146,29 +185,6 @@ def _each_step(name, value, steps):
     if values.shape != (steps,) or not np.all(np.isfinite(values) & (values >= 0)):
         raise ValueError(f"{name} is {value!r}; must be a finite number that is not negative, or {steps} of them")
     return values.tolist()
-
-
-def _iterate(problem, x, step, steps, record, progress):
-    """Return the history of x⁺ = step(x, number of steps before)."""
-    record = checks.integer("record", record, 1)
-    recorded = sorted({*range(0, steps, record), steps})
-    objectives, errors, stagnated = [], [], []
-
-    def observe(x):
-        objectives.append(significant(problem.f(x)))
-        if hasattr(problem, "error"):
-            errors.append(significant(problem.error(x)))
-
-    with np.errstate(all="ignore"):  # overflow shows as inf or NaN
-        observe(x)
-        for number in (progress or iter)(range(1, steps + 1)):
-            moved = step(x, number - 1)
-            stagnated.append(_unchanged(x, moved, len(problem.shape)))
-            x = moved
-            if number % record == 0 or number == steps:
-                observe(x)
-    error = np.array(errors) if errors else None
-    return History(x, np.array(recorded), np.array(objectives), error, np.array(stagnated))
 
 
 def _sites(fmt, gradient, multiply, update, rng):
@@ -182,14 +198,7 @@ def _sites(fmt, gradient, multiply, update, rng):
     return [Arithmetic(fmt, scheme, rng) for scheme in schemes.values()]
 
 
-def start(problem, x0, fmt: Format, rng: Philox | None):
-    """Return the first iterate, `x0` rounded once by RN, with the axis of the replicates of `rng` if there is one.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `x0` is not an array of float64 of the shape of a point or of such an ensemble.
-    """
+def _start(problem, x0, fmt, rng):
     x = checks.real_array("x0", x0)
     xp = array_namespace(x)
     if x.dtype != xp.float64:

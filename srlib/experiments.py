@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from array_api_compat import array_namespace
 from IPython import get_ipython
 from tqdm import tqdm
 
-from srlib.descent import gradient_descent
+from srlib.descent import gradient_descent, iterates, significant
 from srlib.figures import load_record, plain
 from srlib.formats import Format
 from srlib.schemes import Scheme
@@ -166,6 +168,31 @@ def _load_piece(path, parameters):
         if ours.get(name) != theirs.get(name):
             raise ValueError(f"{path}: {name} was {theirs.get(name)!r}; must be {ours.get(name)!r}, as in this run")
     return record["numbers"]
+
+
+def measured_beta(problem, x0, setup: Setup, rng, *, stepsize: float, steps: int) -> np.ndarray:
+    """Return β of each step, ⟨g, e⟩ = −β·t‖g‖² with total error e and exact gradient g, averaged over replicates.
+
+    It is D5's β where the gradient is rounded once, and takes in the errors of all operations where they are rounded.
+    The effective stepsize is t(1 + β) (SPEC D9).
+    """
+    walk = iterates(problem, x0, stepsize=stepsize, steps=steps, rng=rng, **setup.options)
+    found, axes = [], tuple(range(-len(problem.shape), 0))
+    for x, moved in pairwise(walk):
+        g, xp = problem.gradient(x), array_namespace(x)
+        square, along = xp.sum(g * g, axis=axes), xp.sum(g * (x - moved), axis=axes)
+        found.append(np.mean(significant(along / (stepsize * square) - 1)))
+    return significant(np.array(found))
+
+
+def phases(values: Sequence[float], steps: int) -> list[float]:
+    """Return the value of each of the steps: the first for the longest time, the others for less and less.
+
+    Of m values the first gets m, the last 1 out of m(m + 1)/2 parts: a half, a third and a sixth for three.
+    """
+    shares = np.arange(len(values), 0, -1)
+    ends = np.rint(np.cumsum(shares) * steps / shares.sum()).astype(int)
+    return [values[int(np.argmax(ends > step))] for step in range(steps)]
 
 
 def progress(steps, label: str):

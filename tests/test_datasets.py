@@ -213,3 +213,17 @@ def test_checksums_in_another_format_are_refused(tmp_path, content):
     write(tmp_path, content)
     with pytest.raises(ValueError, match="every line must be a SHA-256 and a file name"):
         datasets.load(tmp_path)
+
+
+def test_every_tenth_training_image_is_held_out():
+    images = np.arange(25, dtype=np.uint8)[:, None]
+    data = datasets.Dataset(images, images[:, 0] % 3, images[:4] + 100, images[:4, 0], (1, 1))
+    rest, held = datasets.hold_out(data)
+    assert held.test_images[:, 0].tolist() == [9, 19] and held.test_labels.tolist() == [0, 1]
+    assert rest.train_images[:, 0].tolist() == [i for i in range(25) if i not in (9, 19)]
+    np.testing.assert_array_equal(rest.train_labels, rest.train_images[:, 0] % 3)
+    np.testing.assert_array_equal(held.train_images, rest.train_images)
+    np.testing.assert_array_equal(rest.test_images, data.test_images)
+    for share in (1, 26):
+        with pytest.raises(ValueError, match=f"share is {share}; must be from 2 to 25"):
+            datasets.hold_out(data, share)

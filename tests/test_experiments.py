@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from srlib import DiagonalQuadratic, Philox, gradient_descent
-from srlib.experiments import compare, load_pieces, setups
+from srlib.bounds import total_error
+from srlib.experiments import compare, load_pieces, measured_beta, phases, setups
 from srlib.figures import plain, save_figure
 from srlib.settings import Settings
 
@@ -97,3 +98,22 @@ def test_progress_is_drawn_where_there_is_a_terminal(terminal, monkeypatch, caps
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
     comparison(chosen=setups("binary8", []))
     assert ("binary32" in capsys.readouterr().err) == terminal
+
+
+def test_the_measured_beta_is_that_of_the_total_error_in_the_mean():
+    """4000 replicates of one step: five standard errors of the mean, which the replicates tell, and Student's t."""
+    (setup,) = setups("binary8", [0.4], baseline=None)[-2:-1]
+    x0 = np.array([80.0, 7.0, 0.875])
+    mean, variance = total_error(x0, QUADRATIC.gradient(x0), stepsize=0.25, **setup.options)
+    g = QUADRATIC.gradient(x0)
+    options = {"stepsize": 0.25, "steps": 1}
+    beta = measured_beta(QUADRATIC, x0, setup, rng(replicates=4000), **options)
+    error = np.sqrt(g**2 @ variance / 4000) / (0.25 * g @ g)
+    assert setup.name == "signed_SR_eps(0.4)"
+    assert abs(beta[0] + g @ mean / (0.25 * g @ g)) < 5 * error
+
+
+def test_phases_are_shorter_and_shorter():
+    assert phases([0.4, 0.1, 0.02], 60) == [0.4] * 30 + [0.1] * 20 + [0.02] * 10
+    assert phases([0.4, 0.1], 3) == [0.4, 0.4, 0.1]
+    assert phases([0.1], 5) == [0.1] * 5
