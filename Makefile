@@ -28,8 +28,9 @@ update: $(installed) ## run the notebooks in place, and bring their figures into
 	mkdir -p figures && rm -f figures/*.png figures/*.pdf figures/*.json
 	cp build/figures/* figures/
 
-bench: $(installed) ## speed of the kernels, against a copy of the array and a peer
+bench: $(installed) ## speed of the kernels and of an epoch, each against its limit
 	$(bin)/python benchmarks/rounding.py
+	$(bin)/python benchmarks/epoch.py
 
 test: $(installed) ## the unit tests, then every notebook, output for output
 	$(bin)/pytest

@@ -183,8 +183,9 @@ def certify(
 
 def _state(problem, x, minimiser):
     xp = array_namespace(x)
-    gap = problem.f(x) - problem.f(minimiser)
-    return [np.atleast_1d(significant(values)) for values in (gap, xp.sqrt(xp.sum((x - minimiser) ** 2, axis=-1)))]
+    gap = significant(problem.f(x)) - significant(problem.f(minimiser))
+    distance = xp.sqrt(xp.sum((x - minimiser) ** 2, axis=-1))
+    return [np.atleast_1d(significant(values)) for values in (xp.asarray(gap), distance)]
 
 
 def _constants(problem, x, lipschitz, options):
@@ -195,4 +196,5 @@ def _constants(problem, x, lipschitz, options):
     beta = -xp.sum(g * mean, axis=-1) / (stepsize * square)
     eta = xp.sum(mean * mean + variance, axis=-1) * lipschitz / (stepsize * square)
     c = 1 - eta + 2 * (1 - lipschitz * stepsize) * beta
-    return [np.atleast_1d(significant(values)) for values in (beta, eta, c)]
+    # To 12 decimals: the rest is rounding noise, which depends on the machine; adding 0 turns −0 into 0.
+    return [np.atleast_1d(np.round(significant(values), 12) + 0.0) for values in (beta, eta, c)]

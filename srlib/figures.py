@@ -14,22 +14,31 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from srlib.results import mean_band
+from srlib.statistics import mean_band
 
 WIDTH = 7.0  # inches: the text width of a journal page
 
-# Okabe and Ito's colours, told apart in all common forms of colour blindness.
+# Okabe and Ito's colours, told apart in all common forms of colour blindness, and a dark one.
 _COLOURS = {
     "binary32": "#000000",
+    "binary64": "#000000",
     "RN": "#D55E00",
     "SR": "#0072B2",
     "SR_eps": "#009E73",
     "signed_SR_eps": "#CC79A7",
     "both": "#E69F00",
+    "skeleton": "#56B4E9",
+    "longer": "#999999",
+    "annealed": "#882255",
 }
 _DASHES = {0.1: "-", 0.2: (0, (5, 1.5)), 0.4: (0, (1.5, 1.2))}  # by ε
 _OTHER_DASHES = (0, (6, 1.5, 1.5, 1.5))
-_LABELS = {"SR_eps": r"SR$_\varepsilon$", "signed_SR_eps": r"signed-SR$_\varepsilon$", "both": "both"}
+_LABELS = {
+    "SR_eps": r"SR$_\varepsilon$",
+    "signed_SR_eps": r"signed-SR$_\varepsilon$",
+    "both": "both",
+    "longer": "longer step",
+}
 _PACKAGES = ("srlib", "numpy", "scipy", "numba", "matplotlib", "mpmath")
 
 _STYLE = {
@@ -144,7 +153,7 @@ def save_figure(figure, name: str, numbers: dict, settings) -> None:
     contents = {
         "png": _drawn(figure, "png", {"Software": None}),
         "pdf": _drawn(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
-        "json": _compact(json.dumps(record, indent=1)).encode(),
+        "json": _as_text(record).encode(),
     }
     for suffix, content in contents.items():
         write_atomically(directory / f"{name}.{suffix}", content)
@@ -156,9 +165,17 @@ def _drawn(figure, kind, metadata):
     return buffer.getvalue()
 
 
-def _compact(text):
-    """Put each innermost list of a JSON text on one line."""
-    return re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text) + "\n"
+def _as_text(record):
+    """Return a record as JSON with each innermost list on one line."""
+    text = json.dumps(record, indent=1) + "\n"
+    return re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text)
+
+
+def stamp(path: Path, identity: str) -> None:
+    """Write into the record of a figure what it was made from: the identity of code, parameters and data."""
+    record = json.loads(path.read_text())
+    numbers = record.pop("numbers")
+    write_atomically(path, _as_text(record | {"identity": identity, "numbers": numbers}).encode())
 
 
 def load_record(path: Path) -> dict:

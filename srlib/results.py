@@ -1,31 +1,11 @@
-"""What the curves of an experiment say: bands, summaries and paired comparisons, with confidence over replicates."""
+"""What the curves of an experiment say: summaries and paired comparisons, as tables."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import t, ttest_1samp
+from scipy.stats import ttest_1samp
 
-CONFIDENCE = 0.95
-
-
-def mean_band(values: np.ndarray, confidence: float = CONFIDENCE):
-    """Return the mean over replicates, the last axis, and the half-width of its confidence interval.
-
-    Student's t with replicates − 1 degrees of freedom; without the axis of replicates, or with one, there is no
-    interval and the half-width is 0.
-
-    Parameters
-    ----------
-    values : array of shape (records,) or (records, replicates)
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim == 1:
-        return values, np.zeros_like(values)
-    count = values.shape[-1]
-    if count == 1:
-        return values[:, 0], np.zeros(len(values))
-    deviation = values.std(axis=-1, ddof=1) / np.sqrt(count)
-    return values.mean(axis=-1), t.ppf((1 + confidence) / 2, count - 1) * deviation
+from srlib.statistics import holm, plus_minus
 
 
 def summary(curves: Mapping[str, Mapping], levels: Sequence[float], unit: str = "epochs") -> list[dict]:
@@ -52,9 +32,9 @@ def _row(name, curves, levels, unit):
     row = {
         "scheme": name,
         "runs": str(len(error)),
-        "final error (%)": _plus_minus(100 * error[:, -1], 2),
-        "best error (%)": _plus_minus(100 * error.min(axis=1), 2),
-        "final loss": _plus_minus(loss[:, -1], 4),
+        "final error (%)": plus_minus(100 * error[:, -1], 2),
+        "best error (%)": plus_minus(100 * error.min(axis=1), 2),
+        "final loss": plus_minus(loss[:, -1], 4),
     }
     for level in levels:
         reached = [steps[np.argmax(run <= level)] if np.any(run <= level) else None for run in error]
@@ -73,21 +53,16 @@ def _stop(unmoved):
 def _events(times):
     happened = [time for time in times if time is not None]
     if len(happened) == len(times):
-        return _plus_minus(np.array(happened, dtype=np.float64), 1 if len(times) > 1 else 0)
+        return plus_minus(np.array(happened, dtype=np.float64), 1 if len(times) > 1 else 0)
     return f"{len(happened)} of {len(times)}" if happened else "never"
 
 
-def _plus_minus(values, digits):
-    mean, half = mean_band(values[None, :])
-    return f"{mean[0]:.{digits}f}" + (f"\u00a0±\u00a0{half[0]:.{digits}f}" if len(values) > 1 else "")
+def differences(curves: Mapping[str, Mapping], reference: str = "SR") -> dict[str, tuple[np.ndarray, float]]:
+    """Return for each other scheme the final errors less the reference's, in percentage points, and a p-value.
 
-
-def paired(curves: Mapping[str, Mapping], reference: str = "SR") -> list[dict]:
-    """Return a row a scheme: how its final error differs from that of the reference, replicate by replicate.
-
-    The random words are common to the schemes, so that differences are taken within replicates: their mean, the
-    half-width of its 95% confidence interval, and the p-value of the paired t-test that it is 0, adjusted for the
-    number of schemes by Holm's method (1979). A deterministic scheme has one error, the same in each difference.
+    The random words are common to the schemes, so that differences are taken within replicates. p is that of the paired
+    t-test that their mean is 0, adjusted for the number of schemes by Holm's method. A deterministic scheme has one
+    error, the same in each difference.
 
     Parameters
     ----------
@@ -95,12 +70,51 @@ def paired(curves: Mapping[str, Mapping], reference: str = "SR") -> list[dict]:
         As for `summary`, and one of its schemes.
     """
     errors = {name: 100 * np.asarray(c["error"], dtype=np.float64)[:, -1] for name, c in curves.items()}
-    differences = {name: error - errors[reference] for name, error in errors.items() if name != reference}
-    adjusted = holm([_p_value(values) for values in differences.values()])
+    found = {name: error - errors[reference] for name, error in errors.items() if name != reference}
+    adjusted = holm([_p_value(values) for values in found.values()])
+    return {name: (values, float(p)) for (name, values), p in zip(found.items(), adjusted, strict=True)}
+
+
+def paired(curves: Mapping[str, Mapping], reference: str = "SR") -> list[dict]:
+    """Return `differences` as rows of text: mean, half-width of its 95% confidence interval, and p-value."""
     return [
         {"scheme": name, f"error − {reference}'s (points)": _signed(values), "Holm's p": _p_text(p)}
-        for (name, values), p in zip(differences.items(), adjusted, strict=True)
+        for name, (values, p) in differences(curves, reference).items()
     ]
+
+
+_FINAL = (("held-out error (%)", "held_out", 2), ("test error (%)", "error", 2), ("loss", "loss", 3))
+
+
+def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], stepsizes: Sequence[float], what="scheme") -> list[dict]:
+    """Return a row a scheme: its numbers at the stepsize with the smallest mean held-out error.
+
+    Parameters
+    ----------
+    sweep : mapping
+        For each scheme and stepsize the final ``held_out`` and test ``error`` in per cent and the ``loss``, a number a
+        replicate.
+    stepsizes : sequence of float
+    what : str
+        What a scheme is called.
+    """
+    rows = []
+    for name, points in sweep.items():
+        best = best_stepsize(points)
+        row = {what: name, "best t": f"{stepsizes[best]:g}"}
+        for title, key, digits in (
+            ("held-out error (%)", "held_out", 2),
+            ("test error (%)", "error", 2),
+            ("loss", "loss", 3),
+        ):
+            row[title] = plus_minus(np.asarray(points[best][key], dtype=np.float64), digits)
+        rows.append(row)
+    return rows
+
+
+def best_stepsize(points: Sequence[Mapping]) -> int:
+    """Return the index of the stepsize with the smallest mean held-out error."""
+    return int(np.argmin([np.mean(np.asarray(point["held_out"], dtype=np.float64)) for point in points]))
 
 
 def _p_value(differences):
@@ -109,18 +123,8 @@ def _p_value(differences):
     return float(ttest_1samp(differences, 0.0).pvalue)
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Return p-values adjusted for their number, so that all tests together err with the stated probability."""
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p)
-    scaled = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
-    adjusted = np.empty_like(p)
-    adjusted[order] = scaled
-    return adjusted
-
-
 def _signed(values):
-    text = _plus_minus(values, 2)
+    text = plus_minus(values, 2)
     return text if text.startswith("-") else "+" + text
 
 

@@ -164,9 +164,9 @@ def test_the_constants_are_those_of_their_definitions():
     g = QUADRATIC.gradient(x)
     mean, variance = total_error(x, g, stepsize=0.25, fmt="bfloat16", **BIASED)
     beta, eta = -(g @ mean) / (0.25 * g @ g), np.sum(mean**2 + variance) / (0.25 * g @ g)
-    np.testing.assert_allclose(certificate.beta, [[beta, beta]], rtol=1e-9)
-    np.testing.assert_allclose(certificate.eta, [[eta, eta]], rtol=1e-9)
-    np.testing.assert_allclose(certificate.c, [[1 - eta + 1.5 * beta] * 2], rtol=1e-9)
+    np.testing.assert_allclose(certificate.beta, [[beta, beta]], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(certificate.eta, [[eta, eta]], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(certificate.c, [[1 - eta + 1.5 * beta] * 2], rtol=1e-9, atol=1e-12)
     assert certificate.radius == pytest.approx(np.linalg.norm(x - QUADRATIC.minimiser))
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from click.testing import CliRunner
+from numpy._core import _multiarray_umath as cpu
 
 from srlib.batch import find_notebooks, read_notebook
+from srlib.batch.identity import identity
 from srlib.cli import main
 from srlib.figures import digest
 
@@ -85,7 +87,7 @@ def test_a_committed_record_has_the_digest_of_its_numbers_and_the_parameters_of_
 
 
 UNRECORDED = {"output_dir", "pieces"}  # they say nothing about the numbers
-SMALL = {"images": 300, "steps": 3, "replicates": 2, "draws": 1000, "seed": 7}
+SMALL = {"images": 300, "steps": 3, "replicates": 2, "draws": 1000, "seed": 7, "stepsizes": "[0.25, 0.5]"}
 
 
 def digests(out, *options):
@@ -95,11 +97,19 @@ def digests(out, *options):
     return {path.name: json.loads(path.read_text())["sha256"] for path in (out / "figures").glob("*.json")}
 
 
-def test_one_job_and_two_with_one_thread_and_two_make_the_same_numbers(tmp_path, monkeypatch):
+def test_jobs_threads_blas_kernels_and_simd_width_do_not_change_the_numbers(tmp_path, monkeypatch):
+    """One job with two threads; two with one each, OpenBLAS for Haswell, and NumPy without what it dispatches."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2), raising=False)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     one = digests(tmp_path / "one", "--jobs", "1")
+    present = [name for name in cpu.__cpu_dispatch__ if cpu.__cpu_features__.get(name)]
+    monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", " ".join(present))
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     two = digests(tmp_path / "two", "--jobs", "2")
     assert one == two
+    for notebook in DECLARED:
+        for name in notebook.figures:
+            record = json.loads((tmp_path / "one" / "figures" / f"{name}.json").read_text())
+            assert record["identity"] == identity(notebook.path, record["parameters"])
     assert len(one) == sum(len(notebook.figures) for notebook in DECLARED)

@@ -1,29 +1,8 @@
 import numpy as np
-import pytest
-from scipy.stats import bootstrap, false_discovery_control, ttest_rel
+from scipy.stats import ttest_rel
 
-from srlib.results import holm, mean_band, paired, summary, table
-
-
-def test_a_confidence_band_covers_the_mean_as_often_as_it_says():
-    """2000 normal samples of 5: 1900 ± 49 bands cover; outside 1900 ± 60 with probability below 1e-6 is ± 4.9 sd."""
-    samples = np.random.default_rng(1).standard_normal((2000, 5))
-    mean, half_width = mean_band(samples)
-    assert abs(np.sum(np.abs(mean) <= half_width) - 1900) < 4.9 * np.sqrt(2000 * 0.95 * 0.05)
-
-
-def test_a_band_is_close_to_a_bootstrap_for_many_replicates():
-    sample = np.random.default_rng(2).exponential(size=(1, 2000))
-    mean, half_width = mean_band(sample)
-    interval = bootstrap((sample[0],), np.mean, random_state=3).confidence_interval
-    np.testing.assert_allclose([mean[0] - half_width[0], mean[0] + half_width[0]], interval, rtol=0.01)
-
-
-@pytest.mark.parametrize("shape", [(4,), (4, 1)])
-def test_without_replicates_there_is_no_band(shape):
-    mean, half_width = mean_band(np.arange(4.0).reshape(shape))
-    np.testing.assert_array_equal(mean, np.arange(4.0))
-    np.testing.assert_array_equal(half_width, 0)
+from srlib.results import at_best_stepsize, best_stepsize, paired, summary, table
+from srlib.statistics import holm, mean_band
 
 
 def curves():
@@ -67,11 +46,17 @@ def test_without_replicates_nothing_is_significant():
     assert [row["Holm's p"] for row in paired(c)] == ["1", "1"]
 
 
-def test_holm_s_method_is_that_of_his_example():
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
-    p = np.random.default_rng(5).uniform(size=20) ** 3
-    assert np.all(holm(p) <= np.minimum(20 * p, 1)) and np.all(holm(p) >= false_discovery_control(p) - 1e-15)
-
-
 def test_a_table_is_markdown():
     assert table([{"a": "1", "b": "2"}]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
+
+
+def test_the_best_stepsize_is_picked_on_held_out_images_and_the_test_set_reports():
+    points = [
+        {"held_out": np.array([3.0, 5.0]), "error": np.array([1.0, 1.0]), "loss": np.array([0.5, 0.5])},
+        {"held_out": np.array([2.0, 4.0]), "error": np.array([9.0, 9.0]), "loss": np.array([0.25, 0.25])},
+    ]
+    assert best_stepsize(points) == 1
+    (row,) = at_best_stepsize({"SR": points}, [0.5, 0.125], "schedule")
+    assert row["schedule"] == "SR" and row["best t"] == "0.125"
+    assert row["held-out error (%)"].startswith("3.00") and row["test error (%)"].startswith("9.00")
+    assert row["loss"].startswith("0.250")

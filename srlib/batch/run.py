@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from srlib.batch.identity import identity
 from srlib.batch.plan import Job
 
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -118,6 +119,7 @@ def execute(job: Job, out: Path, staging: Path) -> Outcome:
     try:
         _execute_notebook(job, notebook, figures)
         names = tuple(sorted({path.stem for path in figures.iterdir()}))
+        _stamp(job.notebook, figures)
         _name_finally(notebook, staged, out)
         _publish(staged, out)
     except Exception as error:
@@ -126,6 +128,13 @@ def execute(job: Job, out: Path, staging: Path) -> Outcome:
             _move(notebook, failed)
         return Outcome(job, time.perf_counter() - start, (), problem, failed if failed.exists() else None)
     return Outcome(job, time.perf_counter() - start, names, None, kept)
+
+
+def _stamp(notebook, figures):
+    from srlib.figures import load_record, stamp  # here, because it imports Matplotlib
+
+    for path in figures.glob("*.json"):
+        stamp(path, identity(notebook, load_record(path)["parameters"]))
 
 
 def _execute_notebook(job, notebook, figures):

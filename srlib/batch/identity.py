@@ -1,0 +1,108 @@
+"""What a figure's numbers are made from, as one hash: code of notebook and `srlib`, parameters, data."""
+
+import ast
+import hashlib
+import io
+import json
+import re
+import tokenize
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+# What arranges numbers that are already there, or runs what makes them.
+_WITHOUT_NUMBERS = {"batch", "cli", "figures", "results"}
+_LAYOUT = {tokenize.INDENT: "\1", tokenize.DEDENT: "\2", tokenize.NEWLINE: ";"}
+
+
+def identity(notebook: str | Path, parameters: Mapping) -> str:
+    """Return the SHA-256 of all that decides the numbers of a notebook's figures, except versions of other packages.
+
+    It does not change with comments, docstrings, the layout of code or prose, nor with modules of `srlib` that the
+    notebook does not use.
+
+    Parameters
+    ----------
+    notebook : path
+    parameters : mapping
+        Resolved, as in the record of a figure. If there is a `dataset_dir`, relative to the notebook, the files there
+        are part of the identity.
+
+    Raises
+    ------
+    OSError, ValueError
+        If a file cannot be read, or code is not Python.
+    """
+    notebook = Path(notebook)
+    cells = json.loads(notebook.read_text())["cells"]
+    code = [c for c in cells if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", ())]
+    source = "\n".join("".join(cell["source"]) for cell in code)
+    parts = {
+        "notebook": essence(source),
+        "srlib": {name: essence(_source(name)) for name in sorted(_modules_behind(source))},
+        "parameters": dict(parameters),
+        "data": _data(notebook.parent / parameters["dataset_dir"]) if "dataset_dir" in parameters else None,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def essence(source: str) -> str:
+    """Return Python code without comments, docstrings and layout, in a form that is the same for all versions of it."""
+    kept, new_statement = [], True
+    tokens = [
+        token
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER)
+    ]
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        docstring = token.type == tokenize.STRING and new_statement and following and following.type == tokenize.NEWLINE
+        new_statement = token.type in _LAYOUT
+        if not docstring:
+            kept.append(_LAYOUT.get(token.type) or re.sub(r"\s+", "", token.string))
+    # A doubled brace in an f-string is one in some versions of Python.
+    text = re.sub(r"([{}])\1+", r"\1", "".join(kept))
+    return re.sub("(^|[;\1]);+", r"\1", text)
+
+
+@cache
+def _source(name):
+    return (resources.files("srlib") / f"{name}.py").read_text()
+
+
+def _modules_behind(source):
+    """Return the names of the modules of `srlib` on which some code depends, directly or not."""
+    found, waiting = set(), _imported(source)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting |= _imported(_source(name)) - found
+    return found
+
+
+def _imported(source):
+    """Return the names of the modules of `srlib` that some code imports or takes public names from."""
+    names, home = set(), _public()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.ImportFrom(module="srlib", names=aliases):
+                names |= {home.get(alias.name, alias.name) for alias in aliases}
+            case ast.ImportFrom(module=str(module)) if module.startswith("srlib."):
+                names.add(module.split(".")[1])
+            case ast.Attribute(ast.Name("srlib"), attribute):
+                names.add(home[attribute])
+    return names - _WITHOUT_NUMBERS
+
+
+@cache
+def _public():
+    """Return the module of each public name of `srlib`."""
+    imports = [node for node in ast.parse(_source("__init__")).body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module.split(".")[1] for node in imports for alias in node.names}
+
+
+@cache
+def _data(directory):
+    files = sorted(path for path in directory.iterdir() if "-ubyte" in path.name)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
