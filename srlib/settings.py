@@ -1,12 +1,32 @@
 """What a notebook is run with: its parameters, resolved by profile and checked."""
 
+import math
+
 import array_api_compat.numpy
 
 from srlib import checks
+from srlib.formats import Format
 from srlib.philox import Philox
+from srlib.rounding import round_to
+from srlib.schemes import Scheme
 
 PROFILES = ("quick", "paper")
 BACKENDS = ("numpy", "cupy")
+
+
+def _check_biases(name, values):
+    for value in values if isinstance(values, list | tuple) else [values]:
+        Scheme("SR_eps", value)
+
+
+_CHECKS = {
+    "fmt": lambda name, value: Format.parse(value),
+    "low_fmt": lambda name, value: Format.parse(value),
+    "eps": _check_biases,
+    "stepsize": checks.positive,
+    "low_stepsize": checks.positive,
+    "stepsizes": lambda name, values: [checks.positive(name, value) for value in values],
+}
 
 
 class Settings:
@@ -25,7 +45,7 @@ class Settings:
     pieces : list of str
         Directories with the figures of runs of other replicates, to be taken over; not recorded either.
     **parameters
-        The others; None is for `choose` to resolve.
+        The others; None is for `choose` to resolve. Formats, biases and stepsizes are checked at once.
 
     Attributes
     ----------
@@ -46,6 +66,9 @@ class Settings:
         checks.choice("profile", profile, PROFILES)
         checks.choice("backend", backend, BACKENDS)
         checks.integer("seed", seed, 0, 2**64 - 1)
+        for name, check in _CHECKS.items():
+            if name in parameters:
+                check(name, parameters[name])
         self.xp = array_library(backend)
         self.output_dir, self.pieces = output_dir, pieces
         self.parameters = {"profile": profile, "backend": backend, "seed": seed, **parameters}
@@ -81,6 +104,19 @@ class Settings:
         if first >= stop:
             raise ValueError(f"replicate_range is {given!r}; must be [first, last + 1], with first below")
         return range(first, stop)
+
+    def value(self, name: str, fmt: Format) -> float:
+        """Return a parameter that must be a finite value of a format.
+
+        Raises
+        ------
+        ValueError
+            If it is none.
+        """
+        value = float(self.parameters[name])
+        if not (math.isfinite(value) and round_to(value, fmt) == value):
+            raise ValueError(f"{name} is {value}; must be a value of {fmt}, whose largest is {fmt.largest:g}")
+        return value
 
     def rng(self, **options) -> Philox:
         """Return a new stream of random words with the seed, and with `options` of `Philox`."""

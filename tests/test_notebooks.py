@@ -90,9 +90,16 @@ UNRECORDED = {"output_dir", "pieces"}  # they say nothing about the numbers
 SMALL = {"images": 300, "steps": 3, "replicates": 2, "draws": 1000, "seed": 7, "stepsizes": "[0.25, 0.5]"}
 
 
-def digests(out, *options):
-    small = [word for name, value in SMALL.items() for word in ("-p", name, str(value))]
-    result = CliRunner().invoke(main, ["regenerate", "--out", str(out), *options, *small])
+def regenerate(out, jobs, notebooks=tuple(DECLARED), **parameters):
+    known = {parameter.name for notebook in notebooks for parameter in notebook.parameters}
+    given = {name: value for name, value in (SMALL | parameters).items() if name in known}
+    words = [word for name, value in given.items() for word in ("-p", name, str(value))]
+    names = [notebook.path.stem for notebook in notebooks]
+    return CliRunner().invoke(main, ["regenerate", *names, "--out", str(out), "--jobs", str(jobs), *words])
+
+
+def digests(out, jobs):
+    result = regenerate(out, jobs)
     assert result.exit_code == 0, result.output
     return {path.name: json.loads(path.read_text())["sha256"] for path in (out / "figures").glob("*.json")}
 
@@ -102,14 +109,43 @@ def test_jobs_threads_blas_kernels_and_simd_width_do_not_change_the_numbers(tmp_
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2), raising=False)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    one = digests(tmp_path / "one", "--jobs", "1")
+    one = digests(tmp_path / "one", 1)
     present = [name for name in cpu.__cpu_dispatch__ if cpu.__cpu_features__.get(name)]
     monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", " ".join(present))
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    two = digests(tmp_path / "two", "--jobs", "2")
+    two = digests(tmp_path / "two", 2)
     assert one == two
     for notebook in DECLARED:
         for name in notebook.figures:
             record = json.loads((tmp_path / "one" / "figures" / f"{name}.json").read_text())
             assert record["identity"] == identity(notebook.path, record["parameters"])
     assert len(one) == sum(len(notebook.figures) for notebook in DECLARED)
+
+
+@pytest.mark.parametrize("fmt", ["e4m3", "bfloat16", "fixed(4,4)"])
+def test_every_notebook_runs_with_another_format_and_one_step(tmp_path, fmt):
+    result = regenerate(tmp_path, 2, fmt=fmt, steps=1, minimiser=4, start=14)
+    assert result.exit_code == 0, result.output
+
+
+def test_every_notebook_runs_with_other_biases(tmp_path):
+    several = [n for n in DECLARED if any(p.name == "eps" and p.default.startswith("[") for p in n.parameters)]
+    assert len(several) >= 5
+    result = regenerate(tmp_path, 2, several, eps="[0.0, 0.3]", seed=2**64 - 1)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("replicates", 0, "replicates is 0; must be at least 1"),
+        ("fmt", "binary7", "format is 'binary7'"),
+        ("stepsize", 0.0, "stepsize is 0.0; must be finite and positive"),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_refused_in_one_line(tmp_path, name, value, message):
+    having = [notebook for notebook in DECLARED if name in {parameter.name for parameter in notebook.parameters}]
+    assert len(having) >= 4
+    result = regenerate(tmp_path, 2, having, **{name: value})
+    lines = [line for line in result.output.splitlines() if "FAILED" in line]
+    assert len(lines) == len(having) and all(message in line for line in lines), result.output

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from srlib import Format
 from srlib.settings import Settings
 
 
@@ -67,3 +68,28 @@ def test_replicates_are_all_or_those_of_the_range():
 
 def test_pieces_are_not_recorded():
     assert "pieces" not in Settings("quick", "numpy", 1, "out", pieces=["a"]).parameters
+
+
+def test_a_parameter_that_must_be_a_value_of_a_format_is_checked():
+    settings = Settings("quick", "numpy", 1, "out", start=3584.0, minimiser=1.1)
+    assert settings.value("start", Format.parse("binary8")) == 3584.0
+    with pytest.raises(ValueError, match=r"start is 3584.0; must be a value of e4m3, whose largest is 448"):
+        settings.value("start", Format.parse("e4m3"))
+    with pytest.raises(ValueError, match=r"minimiser is 1.1; must be a value of binary8"):
+        settings.value("minimiser", Format.parse("binary8"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"fmt": "binary7"}, "format is 'binary7'"),
+        ({"low_fmt": "fixed(1)"}, r"format is 'fixed\(1\)'"),
+        ({"eps": [0.1, 1.5]}, r"eps is 1\.5; must be at least 0 and below 1"),
+        ({"eps": -0.1}, r"eps is -0\.1; must be at least 0"),
+        ({"stepsize": 0.0}, r"stepsize is 0\.0; must be finite and positive"),
+        ({"stepsizes": [0.5, -1.0]}, r"stepsizes is -1\.0; must be finite and positive"),
+    ],
+)
+def test_formats_biases_and_stepsizes_are_checked_at_once(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        Settings("quick", "numpy", 1, "out", **parameters)
