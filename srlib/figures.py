@@ -178,6 +178,15 @@ def stamp(path: Path, identity: str) -> None:
     write_atomically(path, _as_text(record | {"identity": identity, "numbers": numbers}).encode())
 
 
+def is_record(path: Path) -> bool:
+    """Tell whether a file is the record of a figure, and not another that a notebook has written."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        return False
+    return isinstance(content, dict) and {"figure", "parameters", "sha256", "numbers"} <= content.keys()
+
+
 def load_record(path: Path) -> dict:
     """Return the record beside a figure.
 

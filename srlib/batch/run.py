@@ -131,10 +131,10 @@ def execute(job: Job, out: Path, staging: Path) -> Outcome:
 
 
 def _stamp(notebook, figures):
-    from srlib.figures import load_record, stamp  # here, because it imports Matplotlib
+    from srlib.figures import is_record, stamp  # here, because it imports Matplotlib
 
-    for path in figures.glob("*.json"):
-        stamp(path, identity(notebook, load_record(path)["parameters"]))
+    for path in filter(is_record, figures.glob("*.json")):
+        stamp(path, identity(notebook, json.loads(path.read_text())["parameters"]))
 
 
 def _execute_notebook(job, notebook, figures):
