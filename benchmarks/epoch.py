@@ -5,21 +5,11 @@ from time import perf_counter
 
 import click
 import numpy as np
+from rounding import best  # the benchmark beside this one
 
 from srlib import LogisticRegression, Philox, TwoLayerNetwork, datasets, iterates, round_to
 
 MNIST = Path(__file__).parents[1] / "data" / "mnist"
-
-
-def best(function, repeats=3):
-    """Return the shortest of some times, in seconds, after one call that is not timed."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = perf_counter()
-        function()
-        times.append(perf_counter() - start)
-    return min(times)
 
 
 def epoch(problem, x0, replicates, repeats=3):
@@ -45,13 +35,13 @@ def products(rows, pixels, images):
         np.matmul(weights, columns, out=forward)
         np.matmul(forward, rowwise, out=backward)
 
-    return best(both), 4.0 * rows * pixels * images
+    return best(both, 3), 4.0 * rows * pixels * images
 
 
 def roundings(shape, count):
     """Return the time of some stochastic roundings in place."""
     x, rng = np.random.default_rng(1).standard_normal(shape), Philox(1, replicates=shape[0])
-    return count * best(lambda: round_to(x, "binary8", "SR", rng, out=x))
+    return count * best(lambda: round_to(x, "binary8", "SR", rng, out=x), 3)
 
 
 def report(name, data, problem, x0, replicates, rows, count):
