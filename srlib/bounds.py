@@ -9,6 +9,7 @@ from scipy.stats import t
 from srlib import checks
 from srlib.descent import iterates, significant
 from srlib.formats import Format
+from srlib.problems import distance
 from srlib.rounding import round_to
 from srlib.schemes import Scheme, prob_up
 
@@ -170,22 +171,16 @@ def certify(
     lipschitz = checks.positive("lipschitz", lipschitz)
     options = {"stepsize": checks.positive("stepsize", stepsize), "fmt": fmt, **schemes}
     walk = iterates(problem, x0, steps=steps, rng=rng, progress=progress, **options)
+    optimum = significant(problem.f(minimiser))
     constants, states = [], []
     with np.errstate(all="ignore"):  # a gradient of 0 shows as NaN
         for x in walk:
-            states.append(_state(problem, x, minimiser))
+            states.append([significant(problem.f(x)) - optimum, significant(distance(x, minimiser))])
             if len(constants) < steps:
                 constants.append(_constants(problem, x, lipschitz, options))
     beta, eta, c = (np.array(values) for values in zip(*constants, strict=True))
-    gap, distance = (np.array(values) for values in zip(*states, strict=True))
-    return Certificate(lipschitz, stepsize, float(distance[0].max()), beta, eta, c, distance, gap)
-
-
-def _state(problem, x, minimiser):
-    xp = array_namespace(x)
-    gap = significant(problem.f(x)) - significant(problem.f(minimiser))
-    distance = xp.sqrt(xp.sum((x - minimiser) ** 2, axis=-1))
-    return [np.atleast_1d(significant(values)) for values in (xp.asarray(gap), distance)]
+    gap, away = (significant(np.array(values).reshape(len(states), -1)) for values in zip(*states, strict=True))
+    return Certificate(lipschitz, stepsize, float(away[0].max()), beta, eta, c, away, gap)
 
 
 def _constants(problem, x, lipschitz, options):

@@ -18,16 +18,17 @@ _WHITE = 255  # the brightest pixel
 class _ImageClassifier:
     """What the classifiers of images have in common: their data, and the pixels rounded to a format."""
 
-    def __init__(self, images, labels, test_images, test_labels, classes):
+    def __init__(self, images, labels, test_images, test_labels, classes: int | None):
         xp = array_namespace(images, labels, test_images, test_labels)
         _check_images(xp, "images", images, "labels", labels)
         _check_images(xp, "test_images", test_images, "test_labels", test_labels)
         if images.shape[1] != test_images.shape[1]:
             raise ValueError(f"test_images have {test_images.shape[1]} pixels; images have {images.shape[1]}")
+        classes = int(xp.max(labels)) + 1 if classes is None else checks.integer("classes", classes, 1, 256)
         top = max(int(xp.max(labels)), int(xp.max(test_labels)))
         if top >= classes:
             raise ValueError(f"labels go up to {top}; must be below the number of classes, {classes}")
-        self._test_labels = xp.astype(test_labels, xp.int64)
+        self._classes, self._test_labels = classes, xp.astype(test_labels, xp.int64)
         # Pixels as integers, an image a column; rounding to binary64 lays the columns out anew.
         self._images, self._test_images = (
             round_to(xp.astype(x, xp.float64).T, "binary64") for x in (images, test_images)
@@ -69,14 +70,11 @@ class LogisticRegression(_ImageClassifier):
     """
 
     def __init__(self, images, labels, test_images, test_labels, classes: int | None = None):
-        xp = array_namespace(images, labels)
-        given = classes is not None
-        classes = checks.integer("classes", classes, 1, 256) if given else 256
         super().__init__(images, labels, test_images, test_labels, classes)
-        classes = classes if given else int(xp.max(labels)) + 1
-        self.shape = (classes, images.shape[1])
+        xp = array_namespace(images, labels)
+        self.shape = (self._classes, images.shape[1])
         labels, place = xp.astype(labels, xp.int64), {"dtype": xp.int64, "device": device(images)}
-        self._targets = xp.astype(labels[None, :] == xp.arange(classes, **place)[:, None], xp.float64)
+        self._targets = xp.astype(labels[None, :] == xp.arange(self._classes, **place)[:, None], xp.float64)
         self._own = labels * labels.shape[0] + xp.arange(labels.shape[0], **place)  # where an image's own logit is
 
     def f(self, x):

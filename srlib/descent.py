@@ -162,7 +162,7 @@ def _walk(x, step, steps, progress):
 
 def _history(problem, walk, steps, record):
     record = checks.integer("record", record, 1)
-    recorded = sorted({*range(0, steps, record), steps})
+    recorded = {*range(0, steps, record), steps}
     objectives, errors, stagnated = [], [], []
     before = None
     for number, x in enumerate(walk):
@@ -175,7 +175,7 @@ def _history(problem, walk, steps, record):
                     errors.append(significant(problem.error(x)))
         before = x
     error = np.array(errors) if errors else None
-    return History(before, np.array(recorded), np.array(objectives), error, np.array(stagnated))
+    return History(before, np.array(sorted(recorded)), np.array(objectives), error, np.array(stagnated))
 
 
 def _each_step(name, value, steps):

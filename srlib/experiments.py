@@ -132,7 +132,7 @@ def _with_pieces(run, setup, replicates, pieces):
     chosen = [rows[number] for number in replicates]
     measured = [name for name in known[0] if name not in ("replicates", "steps")]
     merged = {name: np.array([curves[name][row] for curves, row in chosen]) for name in measured}
-    return {"replicates": list(replicates), "steps": np.asarray(known[0]["steps"]), **merged}
+    return {"replicates": list(replicates), "steps": known[0]["steps"], **merged}
 
 
 def _spans(numbers):
@@ -167,7 +167,13 @@ def _load_piece(path, parameters):
     for name in sorted((ours.keys() | theirs.keys()) - {"replicates", "replicate_range"}):
         if ours.get(name) != theirs.get(name):
             raise ValueError(f"{path}: {name} was {theirs.get(name)!r}; must be {ours.get(name)!r}, as in this run")
-    return record["numbers"]
+    return {name: _as_arrays(**curves) for name, curves in record["numbers"].items()}
+
+
+def _as_arrays(replicates, steps, **measured):
+    """Return curves as `compare` does; what is not finite is text in a record."""
+    rows = {name: np.array(values, dtype=np.float64) for name, values in measured.items()}
+    return {"replicates": replicates, "steps": np.array(steps), **rows}
 
 
 def measured_beta(problem, x0, setup: Setup, rng, *, stepsize: float, steps: int) -> np.ndarray:

@@ -83,7 +83,7 @@ def plot_band(axes, x, mean, half_width, name: str, **options) -> None:
         axes.fill_between(x, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
 
 
-def plot_curves(curves: dict, names: list[str], unit: str = "epoch"):
+def plot_curves(curves: dict, names: list[str]):
     """Draw test error, loss and share of unmoved components of an experiment, with 95% confidence bands.
 
     Parameters
@@ -92,8 +92,6 @@ def plot_curves(curves: dict, names: list[str], unit: str = "epoch"):
         Of `srlib.experiments.compare`.
     names : list of str
         Those to show.
-    unit : str
-        What a step is called.
 
     Returns
     -------
@@ -109,7 +107,7 @@ def plot_curves(curves: dict, names: list[str], unit: str = "epoch"):
         for name in names:
             steps = curves[name]["steps"] if key != "unmoved" else 1 + np.arange(np.shape(curves[name][key])[1])
             plot_band(axis, steps, *mean_band(scale * np.transpose(curves[name][key])), name)
-        axis.set(title=title, xlabel=unit)
+        axis.set(title=title, xlabel="epoch")
     legend_below(figure, 4)
     return figure
 

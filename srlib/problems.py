@@ -54,8 +54,7 @@ class DiagonalQuadratic:
 
     def error(self, x):
         """Return the distance ‖x − x*‖ to the minimiser."""
-        xp = array_namespace(x)
-        return xp.sqrt(xp.sum((x - self.minimiser) ** 2, axis=-1))
+        return distance(x, self.minimiser)
 
 
 class DenseQuadratic:
@@ -96,8 +95,13 @@ class DenseQuadratic:
 
     def error(self, x):
         """Return the distance ‖x − x*‖ to the minimiser."""
-        xp = array_namespace(x)
-        return xp.sqrt(xp.sum((x - self.minimiser) ** 2, axis=-1))
+        return distance(x, self.minimiser)
+
+
+def distance(x, y):
+    """Return ‖x − y‖ along the last axis."""
+    xp = array_namespace(x)
+    return xp.sqrt(xp.sum((x - y) ** 2, axis=-1))
 
 
 def matrix_with_spectrum(eigenvalues, seed: int) -> np.ndarray:

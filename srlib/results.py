@@ -8,7 +8,7 @@ from scipy.stats import ttest_1samp
 from srlib.statistics import holm, plus_minus
 
 
-def summary(curves: Mapping[str, Mapping], levels: Sequence[float], unit: str = "epochs") -> list[dict]:
+def summary(curves: Mapping[str, Mapping], levels: Sequence[float]) -> list[dict]:
     """Return a row a scheme: final and best error and final loss, and how long it takes to reach errors and to stop.
 
     Each is a mean over the replicates with the half-width of its 95% confidence interval. An event that happens in some
@@ -20,13 +20,11 @@ def summary(curves: Mapping[str, Mapping], levels: Sequence[float], unit: str = 
         Of `srlib.experiments.compare`, or from the record of a figure; errors are shares.
     levels : sequence of float
         Errors, as shares.
-    unit : str
-        What a step is called.
     """
-    return [_row(name, c, levels, unit) for name, c in curves.items()]
+    return [_row(name, c, levels) for name, c in curves.items()]
 
 
-def _row(name, curves, levels, unit):
+def _row(name, curves, levels):
     error, loss, unmoved = (np.asarray(curves[key], dtype=np.float64) for key in ("error", "loss", "unmoved"))
     steps = np.asarray(curves["steps"])
     row = {
@@ -38,7 +36,7 @@ def _row(name, curves, levels, unit):
     }
     for level in levels:
         reached = [steps[np.argmax(run <= level)] if np.any(run <= level) else None for run in error]
-        row[f"{unit} to {100 * level:.1f}%"] = _events(reached)
+        row[f"epochs to {100 * level:.1f}%"] = _events(reached)
     row["stops after"] = _events([_stop(run) for run in unmoved])
     return row
 

@@ -31,7 +31,7 @@ def mean_band(values: np.ndarray, confidence: float = CONFIDENCE):
 def plus_minus(values: np.ndarray, digits: int) -> str:
     """Return the mean of the replicates with the half-width of its 95% confidence interval, as text."""
     mean, half = mean_band(values[None, :])
-    return f"{mean[0]:.{digits}f}" + (f"\u00a0±\u00a0{half[0]:.{digits}f}" if len(values) > 1 else "")
+    return f"{mean[0]:.{digits}f}" + (f" ±\u00a0{half[0]:.{digits}f}" if len(values) > 1 else "")
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -88,6 +88,12 @@ def test_class_counts_beyond_the_labels_are_allowed_and_below_refused():
         LogisticRegression(*data, classes=2)
 
 
+def test_a_test_label_above_every_training_label_is_refused():
+    images, labels, test_images, test_labels = small_data()
+    with pytest.raises(ValueError, match="labels go up to 3; must be below the number of classes, 3"):
+        LogisticRegression(images, labels, test_images, test_labels + np.uint8(1))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -228,6 +228,15 @@ def test_unrounded_descent_on_all_of_mnist_has_the_orientation_figures():
     assert first.error[-1] == 0.3196
 
 
+def test_binary32_on_all_of_mnist_has_the_orientation_figures_to_the_end():
+    """SPEC E3: 15.30, 11.55, 10.00 and 9.47% test error after 10, 40, 100 and 150 epochs."""
+    problem, nearest = LogisticRegression(*mnist(60000)), {"gradient": "RN", "multiply": "RN", "update": "RN"}
+    history = run(problem, np.zeros(problem.shape), fmt="binary32", steps=150, record=10, rng=None, **nearest)
+    found = dict(zip(history.steps.tolist(), history.error, strict=True))
+    for epoch, error in {10: 0.1530, 40: 0.1155, 100: 0.1000, 150: 0.0947}.items():
+        assert found[epoch] == pytest.approx(error, abs=0.001)
+
+
 def test_nearest_stagnates_where_stochastic_rounding_goes_on():
     """C1 on (x − 1024)²/2 from 1024·1.75: a step t·g below half a gap never moves under RN."""
     problem, x0 = DiagonalQuadratic(np.array([1.0]), np.array([1024.0])), np.array([1792.0])

@@ -76,7 +76,17 @@ def test_runs_of_some_replicates_merge_to_the_record_of_all(tmp_path):
     )
     curves = comparison(range(4), pieces=load_pieces("kept", settings))
     save_figure(plt.figure(), "kept", curves, settings)
+    assert all(isinstance(c["error"], np.ndarray) and isinstance(c["replicates"], list) for c in curves.values())
     assert (tmp_path / "merged" / "kept.json").read_bytes() == (tmp_path / "all" / "kept.json").read_bytes()
+
+
+def test_pieces_with_overflow_are_numbers_again(tmp_path):
+    settings = Settings("quick", "numpy", 1, str(tmp_path), pieces=[str(tmp_path)])
+    curves = {"replicates": [0], "steps": [0, 1], "loss": np.array([[1.0, np.nan]]), "unmoved": np.array([[np.inf]])}
+    save_figure(plt.figure(), "kept", {"SR": curves}, settings)
+    (piece,) = load_pieces("kept", settings)
+    np.testing.assert_array_equal(piece["SR"]["loss"], [[1.0, np.nan]])
+    np.testing.assert_array_equal(piece["SR"]["unmoved"], [[np.inf]])
 
 
 def test_pieces_of_another_experiment_are_refused(tmp_path):

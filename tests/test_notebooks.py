@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from numpy._core import _multiarray_umath as cpu
+from test_datasets import idx
 
 from srlib.batch import find_notebooks, read_notebook
 from srlib.batch.identity import identity
@@ -126,6 +128,19 @@ def test_jobs_threads_blas_kernels_and_simd_width_do_not_change_the_numbers(tmp_
 def test_every_notebook_runs_with_another_format_and_one_step(tmp_path, fmt):
     result = regenerate(tmp_path, 2, fmt=fmt, steps=1, minimiser=4, start=14)
     assert result.exit_code == 0, result.output
+
+
+def test_logistic_regression_runs_on_data_of_another_size_and_number_of_classes(tmp_path):
+    rng = np.random.default_rng(1)
+    for part, count in (("train", 40), ("t10k", 12)):
+        images, labels = rng.integers(0, 256, (count, 5, 4)), np.arange(count) % 3
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+    (e3,) = [notebook for notebook in DECLARED if notebook.path.stem == "05_logistic_regression"]
+    result = regenerate(tmp_path, 1, [e3], dataset_dir=tmp_path)
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "notebooks" / e3.path.name).read_text()
+    assert "40 training and 12 test images" in text and "5 x 4 pixels, 3 classes, 60 weights" in text
 
 
 def test_every_notebook_runs_with_other_biases(tmp_path):

@@ -22,11 +22,11 @@ def test_a_summary_has_the_final_and_best_error_and_when_things_happen():
     c["other"]["unmoved"] = np.where(np.arange(5)[:, None] < 2, c["other"]["unmoved"], 0.5)
     rows = {row["scheme"]: row for row in summary(c, [0.06])}
     final, half = mean_band(100 * c["SR"]["error"][:, -1][None])
-    assert rows["SR"]["final error (%)"] == f"{final[0]:.2f}\u00a0±\u00a0{half[0]:.2f}"
+    assert rows["SR"]["final error (%)"] == f"{final[0]:.2f} ±\u00a0{half[0]:.2f}"
     assert rows["RN"]["best error (%)"] == f"{100 * c['RN']['error'].min():.2f}"
     assert (rows["RN"]["runs"], rows["SR"]["runs"]) == ("1", "5")
-    assert [rows[name]["epochs to 6.0%"] for name in rows] == ["never", "4 of 5", "10.0\u00a0±\u00a00.0"]
-    assert [rows[name]["stops after"] for name in rows] == ["3", "3.0\u00a0±\u00a00.0", "2 of 5"]
+    assert [rows[name]["epochs to 6.0%"] for name in rows] == ["never", "4 of 5", "10.0 ±\u00a00.0"]
+    assert [rows[name]["stops after"] for name in rows] == ["3", "3.0 ±\u00a00.0", "2 of 5"]
 
 
 def test_paired_differences_are_those_of_the_paired_t_test():
@@ -38,7 +38,7 @@ def test_paired_differences_are_those_of_the_paired_t_test():
         for name in ("RN", "other")
     ]
     assert [row["Holm's p"] for row in rows] == [f"{value:.1g}" for value in holm(p)]
-    assert rows[1]["error − SR's (points)"].startswith("+1.80\u00a0±")
+    assert rows[1]["error − SR's (points)"].startswith("+1.80 ±")
 
 
 def test_without_replicates_nothing_is_significant():
