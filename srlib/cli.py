@@ -8,17 +8,26 @@ import click
 from tqdm import tqdm
 
 from srlib import batch
+from srlib.claims import as_json, evaluate, ledger
+from srlib.figures import write_atomically
+from srlib.report import gallery, results_page
 from srlib.settings import BACKENDS, PROFILES, array_library
 
-_CHECKOUT = Path(__file__).parents[1] / "notebooks"
+_ROOT = Path(__file__).parents[1] if (Path(__file__).parents[1] / "notebooks").is_dir() else Path()
 
 _names = click.argument("names", metavar="[NOTEBOOK]...", nargs=-1)
 _notebooks = click.option(
     "--notebooks",
     "directory",
     type=click.Path(path_type=Path),
-    default=_CHECKOUT if _CHECKOUT.is_dir() else Path("notebooks"),
+    default=_ROOT / "notebooks",
     help="Directory of the notebooks. [default: that of the checkout, else ./notebooks]",
+)
+_figures = click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    default=_ROOT / "figures",
+    help="Directory of the records. [default: that of the checkout, else ./figures]",
 )
 
 
@@ -98,6 +107,38 @@ def regenerate(names, profile, backend, out, jobs, parameters, directory) -> Non
         click.echo("Interrupted; notebooks that had not finished left nothing.", err=True)
         raise click.exceptions.Exit(130) from None
     _summarise(outcomes, out)
+
+
+@main.command()
+@_figures
+@_notebooks
+def results(figures, directory) -> None:
+    """Write what the records of all figures say: RESULTS.md beside their directory, and a gallery in it."""
+    try:
+        pages = {
+            figures.parent / "RESULTS.md": results_page(figures),
+            figures / "README.md": gallery(figures, directory),
+        }
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    for path, text in pages.items():
+        write_atomically(path, text.encode())
+        click.echo(path)
+
+
+@main.command()
+@_figures
+def claims(figures) -> None:
+    """Test each claim of the paper's abstract on the records of all figures; also write claims.json beside them."""
+    try:
+        found = evaluate(figures)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    write_atomically(figures / "claims.json", as_json(found).encode())
+    rows = ledger(found)
+    widths = {name: max(len(row[name]) for row in [*rows, {name: name}]) for name in rows[0]}
+    for row in [{name: name for name in widths}, *rows]:
+        click.echo("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip())
 
 
 def _read(directory, names):

@@ -191,8 +191,12 @@ def load_record(path: Path) -> dict:
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is none, or its numbers have another digest than it says.
+        If there is none, the file is no record, or its numbers have another digest than it says.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: there is no such record of a figure")
+    if not is_record(Path(path)):
+        raise ValueError(f"{path}: is not the record of a figure")
     record = json.loads(Path(path).read_text())
     if record["sha256"] != digest(record["numbers"]):
         raise ValueError(f"{path}: the numbers are not those that its sha256 is of")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import ttest_1samp
 
+from srlib.bounds import convergence_bound
 from srlib.statistics import holm, plus_minus
 
 
@@ -100,11 +101,7 @@ def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], stepsizes: Sequence
     for name, points in sweep.items():
         best = best_stepsize(points)
         row = {what: name, "best t": f"{stepsizes[best]:g}"}
-        for title, key, digits in (
-            ("held-out error (%)", "held_out", 2),
-            ("test error (%)", "error", 2),
-            ("loss", "loss", 3),
-        ):
+        for title, key, digits in _FINAL:
             row[title] = plus_minus(np.asarray(points[best][key], dtype=np.float64), digits)
         rows.append(row)
     return rows
@@ -113,6 +110,23 @@ def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], stepsizes: Sequence
 def best_stepsize(points: Sequence[Mapping]) -> int:
     """Return the index of the stepsize with the smallest mean held-out error."""
     return int(np.argmin([np.mean(np.asarray(point["held_out"], dtype=np.float64)) for point in points]))
+
+
+def gain_of_bound(certificate: Mapping) -> float:
+    """Return the share by which the last certified bound is below that of exact arithmetic after as many steps.
+
+    Parameters
+    ----------
+    certificate : mapping
+        From the record of a figure: ``certified`` steps k, the ``bound`` for 0 … k, and ``c`` of each step.
+    """
+    bound, steps = certificate["bound"], certificate["certified"]
+    if steps == 0:
+        return 0.0
+    # Of 2LR²/(4 + Lt·Σc) the first bound gives LR², and the second then Lt.
+    scaled_stepsize = (bound[0] / bound[1] - 1) * 4 / certificate["c"][0]
+    exact = convergence_bound(1.0, scaled_stepsize, np.sqrt(2 * bound[0]), np.ones(steps))
+    return float(1 - bound[-1] / exact[-1])
 
 
 def _p_value(differences):

@@ -15,8 +15,10 @@ from test_datasets import idx
 
 from srlib.batch import find_notebooks, read_notebook
 from srlib.batch.identity import identity
+from srlib.claims import as_json, evaluate
 from srlib.cli import main
 from srlib.figures import digest
+from srlib.report import gallery, results_page
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = find_notebooks(ROOT / "notebooks")
@@ -70,25 +72,34 @@ def test_srlib_list_shows_the_parameters_that_papermill_sees(path):
         assert parameter.help == seen[name]["help"]
 
 
-def test_figures_holds_png_pdf_and_record_of_each_figure_of_the_notebooks_and_nothing_else():
-    names = [name for notebook in DECLARED for name in notebook.figures]
-    expected = {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf", "json")}
-    assert {path.name for path in (ROOT / "figures").iterdir()} == expected
+FIGURES = ROOT / "figures"
+SHOWN = [(name, notebook) for notebook in DECLARED for name in notebook.figures]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.json")), ids=lambda path: path.stem)
-def test_a_committed_record_has_the_digest_of_its_numbers_and_the_parameters_of_its_notebook(path):
-    record = json.loads(path.read_text())
-    assert record["figure"] == path.stem
+def test_figures_holds_png_pdf_and_record_of_each_figure_of_the_notebooks_a_gallery_and_the_claims():
+    expected = {f"{name}.{suffix}" for name, _ in SHOWN for suffix in ("png", "pdf", "json")}
+    assert {path.name for path in FIGURES.iterdir()} == expected | {"README.md", "claims.json"}
+
+
+@pytest.mark.parametrize(("name", "notebook"), SHOWN, ids=[name for name, _ in SHOWN])
+def test_a_committed_record_is_of_the_paper_profile_and_of_the_committed_code_parameters_and_data(name, notebook):
+    """Else its figure is stale: `make update`."""
+    record = json.loads((FIGURES / f"{name}.json").read_text())
+    assert record["figure"] == name
     assert record["sha256"] == digest(record["numbers"])
-    (notebook,) = [notebook for notebook in DECLARED if path.stem in notebook.figures]
     defaults = {parameter.name: ast.literal_eval(parameter.default) for parameter in notebook.parameters}
     assert record["parameters"].keys() == defaults.keys() - UNRECORDED
     given = {name: value for name, value in defaults.items() if value is not None and name not in UNRECORDED}
     assert {name: record["parameters"][name] for name in given} == given
 
 
-UNRECORDED = {"output_dir", "pieces"}  # they say nothing about the numbers
+def test_the_committed_results_gallery_and_claims_are_those_of_the_committed_records():
+    assert (ROOT / "RESULTS.md").read_text() == results_page(FIGURES)
+    assert (FIGURES / "README.md").read_text() == gallery(FIGURES, ROOT / "notebooks")
+    assert (FIGURES / "claims.json").read_text() == as_json(evaluate(FIGURES))
+
+
+UNRECORDED = {"output_dir", "pieces", "figures_dir"}  # they say nothing about the numbers
 SMALL = {"images": 300, "steps": 3, "replicates": 2, "draws": 1000, "seed": 7, "stepsizes": "[0.25, 0.5]"}
 
 

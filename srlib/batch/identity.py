@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 # What arranges numbers that are already there, or runs what makes them.
-_WITHOUT_NUMBERS = {"batch", "cli", "figures", "results"}
+_WITHOUT_NUMBERS = {"batch", "claims", "cli", "figures", "report", "results"}
 _LAYOUT = {tokenize.INDENT: "\1", tokenize.DEDENT: "\2", tokenize.NEWLINE: ";"}
 
 
