@@ -20,13 +20,17 @@ help: ## this list
 
 figures: $(installed) ## every figure and claim, into build/ (PROFILE=quick or paper, JOBS=2)
 	$(bin)/srlib regenerate --profile $(PROFILE) --out build --jobs $(JOBS)
+	$(bin)/srlib results --figures build/figures
+	$(bin)/srlib claims --figures build/figures
 
-update: $(installed) ## run the notebooks in place, and bring their figures into figures/
-	rm -rf build/figures
+update: $(installed) ## what is committed: figures and results at paper scale (NOTEBOOKS="04 05"), notebooks run in place
+	rm -rf build/paper
+	$(bin)/srlib regenerate $(NOTEBOOKS) --profile paper --out build/paper --jobs $(JOBS)
+	cp build/paper/figures/* figures/
+	$(bin)/srlib results
+	$(bin)/srlib claims
 	$(bin)/jupyter nbconvert --to notebook --execute --inplace --log-level=ERROR \
 	    --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.extra_arguments=--log-level=ERROR notebooks/*.ipynb
-	mkdir -p figures && rm -f figures/*.png figures/*.pdf figures/*.json
-	cp build/figures/* figures/
 
 bench: $(installed) ## speed of the kernels and of an epoch, each against its limit
 	$(bin)/python benchmarks/rounding.py

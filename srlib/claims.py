@@ -80,16 +80,18 @@ _RECORDS = (
 
 
 def ledger(claims: list[Claim]) -> list[dict]:
-    """Return a row of text for each test: a claim's own test with its verdict, then its limits."""
+    """Return a row of text for each test: a claim's own test with its verdict, then its limits.
+
+    The margin is the value less its threshold.
+    """
     return [
         {
             "claim": claim.name if test is claim.test else "",
             "verdict": claim.verdict if test is claim.test else ("passed" if test.passed else "not passed"),
-            "value": f"{test.value + 0.0:.3g}",
-            "must exceed": f"{test.threshold:.3g}",
-            "margin": f"{test.margin:+.3g}",
-            "figure": test.figure,
             "statistic": test.statistic,
+            "value": f"{test.value + 0.0:.3g}",
+            "margin": f"{test.margin:+.3g}",
+            "figure": test.figure.replace("_", " "),
         }
         for claim in claims
         for test in (claim.test, *claim.limits)
@@ -278,7 +280,7 @@ def _classifier(records, name, figure, text):
 
 
 def _gain(scheme, reference, value, figure):
-    return Test(f"points of test error by which {scheme} is below {reference}, lower limit", value, 0.0, figure)
+    return Test(f"points of test error that {scheme} is below {reference}, lower limit", value, 0.0, figure)
 
 
 def _proposed(scheme):

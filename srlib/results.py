@@ -1,5 +1,6 @@
 """What the curves of an experiment say: summaries and paired comparisons, as tables."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -145,7 +146,10 @@ def _p_text(p):
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return rows of text as a table in Markdown; the first column is on the left, the others on the right."""
+    """Return rows of text as a table in Markdown; columns with numbers are on the right."""
     names = list(rows[0])
-    lines = [names, ["---", *["---:"] * (len(names) - 1)], *([row[name] for name in names] for row in rows)]
+    numeric = [any(re.match(r"[+-]?\d", row[name]) for row in rows) for name in names]
+    rules = ["---:" if right else "---" for right in numeric]
+    rules[0] = "---"
+    lines = [names, rules, *([row[name] for name in names] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

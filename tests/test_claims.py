@@ -44,7 +44,7 @@ def test_a_claim_holds_under_conditions_or_fails_by_its_tests():
 def test_each_claim_is_tested_on_figures_that_exist():
     claims = evaluate(FIGURES)
     assert [claim.name for claim in claims] == [f"C{i}" for i in range(1, 8)]
-    assert {row["figure"] for row in ledger(claims)} <= {path.stem for path in FIGURES.glob("*.png")}
+    assert {row["figure"] for row in ledger(claims)} <= {path.stem.replace("_", " ") for path in FIGURES.glob("*.png")}
 
 
 def unstick(numbers):
@@ -109,7 +109,7 @@ def test_srlib_claims_prints_a_table_and_writes_claims_json(records):
     result = CliRunner().invoke(main, ["claims", "--figures", str(records)])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0].split()[:3] == ["claim", "verdict", "value"]
+    assert lines[0].split()[:3] == ["claim", "verdict", "statistic"]
     assert [line.split()[0] for line in lines if line.startswith("C")] == [f"C{i}" for i in range(1, 8)]
     assert (records / "claims.json").read_text() == as_json(evaluate(records))
 

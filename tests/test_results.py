@@ -47,7 +47,8 @@ def test_without_replicates_nothing_is_significant():
 
 
 def test_a_table_is_markdown():
-    assert table([{"a": "1", "b": "2"}]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
+    rows = [{"a": "1", "b": "-2", "c": "c ≤ 0"}, {"a": "1", "b": "never", "c": "-"}]
+    assert table(rows) == "| a | b | c |\n| --- | ---: | --- |\n| 1 | -2 | c ≤ 0 |\n| 1 | never | - |"
 
 
 def test_the_best_stepsize_is_picked_on_held_out_images_and_the_test_set_reports():
