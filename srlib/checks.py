@@ -39,6 +39,8 @@ def real_array(name: str, value: object):
     Big-endian NumPy arrays become native ones. Raises TypeError for anything else, integers and complex numbers
     included: what they should be rounded in is the caller's to say.
     """
+    if type(value) is np.ndarray and value.dtype in _REAL:  # nothing to do, and soon done
+        return value
     x = np.asarray(value) if isinstance(value, float | np.floating) else value
     if not is_array_api_obj(x):
         raise TypeError(f"{name} is {_brief(value)}; must be a float or an array of float32 or float64")
@@ -48,6 +50,9 @@ def real_array(name: str, value: object):
     if x.dtype not in (xp.float32, xp.float64):
         raise TypeError(f"{name} is of {x.dtype}; must be of float32 or float64")
     return x
+
+
+_REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def unwrapped(x):
@@ -68,7 +73,7 @@ def output(out, x) -> None:
     if out.dtype != x.dtype:
         raise TypeError(f"out is of {out.dtype}; must be of {x.dtype}, as x is")
     same_shape("out", out, x.shape)
-    if not is_writeable_array(out):
+    if not (out.flags.writeable if type(out) is np.ndarray else is_writeable_array(out)):
         raise ValueError("out is read-only; must be writeable")
 
 

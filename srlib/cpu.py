@@ -29,21 +29,37 @@ _SHIFT = np.uint64(32)
 _jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 
 
-class Grid(NamedTuple):
-    """A format as the kernels want it; all but emin are of the type of the carrier."""
+class Rule(NamedTuple):
+    """A format and a scheme, as the kernels want them; floats are of the type of the carrier."""
 
+    emin: int
+    scales: np.ndarray  # the floats of a grid
+    flushed: float | None  # 2^emin if there are no subnormals
+    stochastic: bool
+    eps: float | None  # of a stochastic scheme; None if 0 and there is no direction
+    positive: float | None  # of the others: the magnitude moves up where theta is above the one of the sign of x,
+    negative: float | None  # or equal to it and the significand odd
+    top: float  # the largest number below 2^32
+
+
+def make_rule(carrier, precision, emin, flushed, largest, overflow, stochastic, eps, thresholds) -> Rule:
+    """Return the rule of a format and a scheme for "float32" or "float64"; see `Rule`.
+
+    `overflow` is what replaces a magnitude beyond the largest; `thresholds` are those of positive and negative numbers.
+    """
+    real = np.dtype(carrier).type
+    scales = np.array([2.0 ** (precision - 2), 2.0 ** (1 - precision), flushed or 0, largest, overflow], real)
+    flushed, eps, *thresholds = (None if value is None else real(value) for value in (flushed, eps, *thresholds))
+    return Rule(emin, scales, flushed, stochastic, eps, *thresholds, np.nextafter(real(2**32), real(0)))
+
+
+class _Grid(NamedTuple):
     emin: int
     to_integer: float  # 2^(p − 2): half of what makes a significand of |x| / 2^e
     from_integer: float  # 2^(1 − p)
     below: float  # 2^emin where there are no subnormals, else 0
     largest: float
-    overflow: float  # what replaces a magnitude beyond the largest
-
-
-def make_grid(precision, emin, below, largest, overflow, dtype) -> Grid:
-    """Return the grid of a format in a carrier, float32 or float64."""
-    scales = (2.0 ** (precision - 2), 2.0 ** (1 - precision), below, largest, overflow)
-    return Grid(emin, *map(np.dtype(dtype).type, scales))
+    overflow: float
 
 
 def _llvm_function(name, arity):
@@ -67,22 +83,50 @@ _copysign = _llvm_function("llvm.copysign", 2)
 
 
 @intrinsic
-def _binade(typing, x, emin):
-    """Return 2^e and 2^(1 − e) in the type of x, where e is the exponent of x but at least emin."""
-    width, stored, bias = (32, 23, 127) if x == types.float32 else (64, 52, 1023)
+def _binade(typing, magnitude, emin):
+    """Return 2^e and 2^(1 − e) in the type of a number without sign, where e is its exponent but at least emin.
+
+    Of an infinity they are an infinity and the smallest normal number.
+    """
+    width, stored, bias = (32, 23, 127) if magnitude == types.float32 else (64, 52, 1023)
 
     def generate(context, builder, signature, arguments):
-        real, whole = context.get_value_type(x), ir.IntType(width)
+        real, whole = context.get_value_type(magnitude), ir.IntType(width)
         constant = partial(ir.Constant, whole)
-        bits = builder.bitcast(arguments[0], whole)
-        field = builder.and_(builder.lshr(bits, constant(stored)), constant(2 * bias + 1))
+        field = builder.lshr(builder.bitcast(arguments[0], whole), constant(stored))
         lowest = builder.add(builder.trunc(arguments[1], whole) if width < 64 else arguments[1], constant(bias))
         field = builder.select(builder.icmp_signed("<", field, lowest), lowest, field)
         inverse = builder.sub(constant(2 * bias + 1), field)
+        inverse = builder.select(builder.icmp_signed("<", inverse, constant(1)), constant(1), inverse)
         powers = [builder.bitcast(builder.shl(part, constant(stored)), real) for part in (field, inverse)]
         return context.make_tuple(builder, signature.return_type, powers)
 
-    return types.UniTuple(x, 2)(x, types.int64), generate
+    return types.UniTuple(magnitude, 2)(magnitude, types.int64), generate
+
+
+@intrinsic
+def _times_sign(typing, x, y):
+    """Return x, or −x where the sign bit of y is set."""
+    width = 32 if x == types.float32 else 64
+
+    def generate(context, builder, signature, arguments):
+        real, whole = context.get_value_type(x), ir.IntType(width)
+        number, other = (builder.bitcast(argument, whole) for argument in arguments)
+        sign = builder.and_(other, ir.Constant(whole, 1 << (width - 1)))
+        return builder.bitcast(builder.xor(number, sign), real)
+
+    return x(x, x), generate
+
+
+@intrinsic
+def _is_below(typing, word, shift, threshold):
+    """Tell whether a uint32, shifted to the right, is below a threshold that is a whole number below 2^32."""
+
+    def generate(context, builder, signature, arguments):
+        bits = builder.lshr(arguments[0], arguments[1])
+        return builder.icmp_unsigned("<", bits, builder.fptoui(arguments[2], ir.IntType(32)))
+
+    return types.boolean(types.uint32, types.uint32, threshold), generate
 
 
 @intrinsic
@@ -99,15 +143,16 @@ def _like(typing, x, value):
 def fill_words(words, counter, draw, replicate, seed):
     """Fill an array of uint32, of a length that is a multiple of 4, with the words of the counters from `counter` on.
 
-    Philox4x32-10 in 64-bit lanes masked to 32 bits, so that the widening multiply is one SIMD instruction.
+    Philox4x32-10 in 64-bit lanes whose upper halves are masked only where they are multiplied, so that the widening
+    multiply is one SIMD instruction and the mask none.
     """
     draw_low, draw_high = draw & _MASK, draw >> _SHIFT
     for j in range(words.size >> 2):
-        c0, c1, c2, c3 = (counter + np.uint64(j)) & _MASK, draw_low, draw_high, replicate
+        c0, c1, c2, c3 = counter + np.uint64(j), draw_low, draw_high, replicate
         k0, k1 = seed & _MASK, seed >> _SHIFT
         for _ in range(10):
-            p0, p1 = _M0 * c0, _M1 * c2
-            c0, c1, c2, c3 = (p1 >> _SHIFT) ^ c1 ^ k0, p1 & _MASK, (p0 >> _SHIFT) ^ c3 ^ k1, p0 & _MASK
+            p0, p1 = _M0 * (c0 & _MASK), _M1 * (c2 & _MASK)
+            c0, c1, c2, c3 = (p1 >> _SHIFT) ^ c1 ^ k0, p1, (p0 >> _SHIFT) ^ c3 ^ k1, p0
             k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
         words[4 * j] = np.uint32(c0)
         words[4 * j + 1] = np.uint32(c1)
@@ -116,116 +161,151 @@ def fill_words(words, counter, draw, replicate, seed):
 
 
 @_jit
-def _locate(x, grid):
-    """Return the significand, theta, the unit of the significand, and 2^e: |x| = (significand + theta)·unit·2^e."""
-    magnitude = _abs(x)
-    up, down = _binade(x, grid.emin)
-    deep = magnitude < grid.below
-    scaled = magnitude * down * (_like(x, 0.5) if deep else grid.to_integer)
+def _locate(magnitude, grid, flushed):
+    """Return significand, theta and gap: magnitude = (significand + theta)·gap. `flushed` is None for most formats."""
+    up, down = _binade(magnitude, grid.emin)
+    if flushed is None:
+        scaled, gap = magnitude * down * grid.to_integer, grid.from_integer * up
+    else:
+        deep = magnitude < grid.below
+        scaled = magnitude * down * (_like(magnitude, 0.5) if deep else grid.to_integer)
+        gap = up if deep else grid.from_integer * up
     significand = _floor(scaled)
-    return significand, scaled - significand, _like(x, 1.0) if deep else grid.from_integer, up
+    return significand, scaled - significand, gap
 
 
 @_jit
-def _finish(x, significand, unit, up, away, grid):
-    """Return the lower neighbour of x, or the one away from zero; x itself where it is a value of the format."""
-    magnitude = _abs(x)
-    away = away & (significand * unit * up != magnitude)
-    rounded = (significand + _like(x, 1.0 if away else 0.0)) * unit * up
-    # Written so that the NaN which 0·inf makes of an infinite x counts as too large.
-    rounded = rounded if rounded <= grid.largest else grid.overflow
-    return _copysign(rounded, x) if magnitude == magnitude else x
+def _finish(x, lower, gap, away, grid):
+    """Return the lower neighbour of x or the one away from zero, or what overflow makes of it; NaN if it is NaN."""
+    rounded = lower + (gap if away else _like(x, 0.0))
+    return _copysign(grid.overflow if rounded > grid.largest else rounded, x)
 
 
 @_jit
-def _is_above(probability, word, scale, shift, top):
-    """Tell whether the word is below the threshold nint(scale·probability); one of `scale` or more is above all."""
-    threshold = _rint(probability * scale)
-    reached = min(max(threshold, _like(probability, 0.0)), top)
-    return ((word >> shift) < np.uint32(reached)) | (threshold >= scale)
+def _part(x, start, count, scratch):
+    """Return `count` elements of x, in `scratch` if that has room for them."""
+    part = x[start : start + count]
+    if scratch.size == 0:
+        return part
+    for i in range(count):
+        scratch[i] = part[i]
+    return scratch[:count]
 
 
 @_jit
-def _deterministic(x, out, begin, end, grid, positive, negative):
+def _deterministic(begin, end, x, out, room, emin, scales, flushed, positive, negative):
     """Round elements begin to end: away from zero where theta is above the threshold of the sign of x.
 
-    At the threshold it is away from zero where the significand is odd.
+    At the threshold it is away from zero where the significand is odd. `room` is BLOCK where `out` is also `x`, else 0.
     """
-    scratch = np.empty(BLOCK, x.dtype)
+    scratch = np.empty(room, x.dtype)
+    grid = _Grid(emin, scales[0], scales[1], scales[2], scales[3], scales[4])
     for start in range(begin, end, BLOCK):
         count = min(BLOCK, end - start)
-        source, target = x[start : start + count], scratch[:count]
+        source, target = _part(x, start, count, scratch), out[start : start + count]
         for i in range(count):
-            significand, theta, unit, up = _locate(source[i], grid)
+            magnitude = _abs(source[i])
+            significand, theta, gap = _locate(magnitude, grid, flushed)
             threshold = negative if source[i] < 0 else positive
             half = significand * _like(theta, 0.5)
             away = (theta > threshold) | ((theta == threshold) & (half != _floor(half)))
-            target[i] = _finish(source[i], significand, unit, up, away, grid)
-        out[start : start + count] = target  # by way of scratch, as out may be x itself
+            lower = significand * gap
+            target[i] = _finish(source[i], lower, gap, away & (lower != magnitude), grid)
 
 
 @_jit
-def _stochastic(x, v, out, begin, end, grid, upward, against, top, bits, row, replicates, draw, seed):
-    """Round elements begin to end: away from zero with probability theta + upward − sign(x)·sign(v)·against.
+def _stochastic(begin, end, x, v, out, room, emin, scales, flushed, eps, top, bits, row, first, step, draw, seed):
+    """Round elements begin to end: away from zero with probability theta, theta + eps, or theta − sign(x)·sign(v)·eps.
 
-    Element i is element i mod `row` of the replicate numbered ``replicates[i // row]``. Without elements in `v`,
-    sign(v) is 0. `top` is the largest number of the carrier below 2^32.
+    That is for an `eps` of None, for a `v` of None, and else. Element i is element i mod `row` of the replicate
+    numbered first + (i // row)·step. `top` is the largest number of the carrier below 2^32; `room` is BLOCK where
+    `out` is also `x` or `v`, else 0.
     """
-    scratch, words = np.empty(BLOCK, x.dtype), np.empty(BLOCK + 8, np.uint32)
-    scale, shift = _like(upward, 2.0**bits), np.uint32(32 - bits)
+    grid = _Grid(emin, scales[0], scales[1], scales[2], scales[3], scales[4])
+    words, scratch, other = np.empty(BLOCK + 8, np.uint32), np.empty(room, x.dtype), np.empty(room, x.dtype)
+    scale, shift, zero = _like(top, 2.0**bits), np.uint32(32 - bits), _like(top, 0.0)
     start = begin
     while start < end:
         element = start % row
         count = min(BLOCK, end - start, row - element)
         ahead = element & 3
         needed = (ahead + count + 3) & ~3
-        fill_words(words[:needed], np.uint64(element >> 2), draw, np.uint64(replicates[start // row]), seed)
-        source, target, word = x[start : start + count], scratch[:count], words[ahead : ahead + count]
-        if v.size:
-            direction = v[start : start + count]
-            for i in range(count):
-                significand, theta, unit, up = _locate(source[i], grid)
-                opposed = (source[i] > 0) == (direction[i] < 0)
-                push = against if opposed else -against
-                push = push if (direction[i] < 0) | (direction[i] > 0) else _like(theta, 0.0)
-                away = _is_above(theta + push, word[i], scale, shift, top)
-                target[i] = _finish(source[i], significand, unit, up, away, grid)
-        else:
-            for i in range(count):
-                significand, theta, unit, up = _locate(source[i], grid)
-                away = _is_above(theta + upward, word[i], scale, shift, top)
-                target[i] = _finish(source[i], significand, unit, up, away, grid)
-        out[start : start + count] = target
+        replicate = np.uint64(first + start // row * step)
+        fill_words(words[:needed], np.uint64(element >> 2), np.uint64(draw), replicate, np.uint64(seed))
+        word, target = words[ahead : ahead + count], out[start : start + count]
+        source = _part(x, start, count, scratch)
+        if v is not None:
+            direction = _part(v, start, count, other)
+        for i in range(count):
+            magnitude = _abs(source[i])
+            significand, theta, gap = _locate(magnitude, grid, flushed)
+            lower = significand * gap
+            if eps is None:  # 0 <= theta < 1, and 0 for a value of the format
+                away = _is_below(word[i], shift, _rint(theta * scale))
+            else:
+                if v is None:
+                    threshold = _rint((theta + eps) * scale)
+                else:
+                    leaning = _copysign(eps, direction[i]) if _abs(direction[i]) > zero else zero
+                    threshold = max(_rint((theta - _times_sign(leaning, source[i])) * scale), zero)
+                away = _is_below(word[i], shift, min(threshold, top)) | (threshold >= scale)
+                away = away & (lower != magnitude)
+            target[i] = _finish(source[i], lower, gap, away, grid)
         start += count
 
 
-def round_deterministic(x, out, grid: Grid, positive: float, negative: float) -> None:
-    """Round a contiguous NumPy array into `out`, a contiguous array like it that may be `x` itself.
+def round_array(x, v, out, rule: Rule, rng=None):
+    """Return a NumPy array rounded, in `out` if that is given.
 
-    The magnitude moves up where theta is above the threshold of its sign, or equal to it and the significand odd.
+    Parameters
+    ----------
+    x, v, out : arrays of one shape
+        `v` and `out` may be None; `out` may have any layout and byte order, and overlap with the others.
+    rule : Rule
+    rng : Philox
+        Of which a stochastic rule takes a draw.
     """
-    x, out = x.reshape(-1), out.reshape(-1)
-    positive, negative = x.dtype.type(positive), x.dtype.type(negative)
-    _in_threads(x.size, lambda begin, end: _deterministic(x, out, begin, end, grid, positive, negative))
+    flat = np.ascontiguousarray(x).reshape(-1)
+    v = None if v is None else np.ascontiguousarray(v).reshape(-1)
+    target, room = (np.empty_like(flat), 0) if out is None else _target(out, flat, v)
+    size = flat.size
+    if rule.stochastic:
+        replicates = rng.numbers()
+        row = size // len(replicates) or 1
+        place = row, replicates.start, replicates.step, rng.take(), _signed(rng.seed)
+        constants = rule.emin, rule.scales, rule.flushed, rule.eps, rule.top, rng.bits
+        span, arguments = _stochastic, (flat, v, target, room, *constants, *place)
+    else:
+        constants = rule.emin, rule.scales, rule.flushed, rule.positive, rule.negative
+        span, arguments = _deterministic, (flat, target, room, *constants)
+    if size < _SMALL:
+        span(0, size, *arguments)
+    else:
+        _in_threads(size, lambda begin, end: span(begin, end, *arguments))
+    if out is None:
+        return target.reshape(x.shape)
+    if target.base is not out and target is not out:
+        out[...] = target.reshape(out.shape)
+    return out
 
 
-def round_stochastic(x, v, out, grid: Grid, upward, against, bits, replicates: range, draw: int, seed: int) -> None:
-    """Round a contiguous NumPy array into `out`, a contiguous array like it that may be `x` itself.
+def _signed(word):
+    """Return the int64 with the bits of a uint64: Numba takes integers from Python as such."""
+    return word - (1 << 64) if word >> 63 else word
 
-    The magnitude moves up with probability theta + upward − sign(x)·sign(v)·against, by the random words of draw number
-    `draw` of the stream `seed`; the leading axis is that of the replicates, if there are several.
-    """
-    row = max(x.size // len(replicates), 1)
-    x, out = x.reshape(-1), out.reshape(-1)
-    v = np.empty(0, x.dtype) if v is None else v.reshape(-1)
-    upward, against = x.dtype.type(upward), x.dtype.type(against)
-    top = np.nextafter(x.dtype.type(2**32), x.dtype.type(0))  # the largest that converts to uint32
-    numbers, draw, seed = np.array(replicates, dtype=np.uint64), np.uint64(draw), np.uint64(seed)
 
-    def span(begin, end):
-        _stochastic(x, v, out, begin, end, grid, upward, against, top, bits, row, numbers, draw, seed)
-
-    _in_threads(x.size, span)
+def _target(out, x, v):
+    """Return a contiguous array for the result, made of `out` if it can be, and the room that x and v need aside."""
+    if not out.flags.c_contiguous or not out.dtype.isnative:
+        return np.empty_like(x), 0
+    target = out.reshape(-1)
+    room = 0
+    for read in (x,) if v is None else (x, v):
+        if np.may_share_memory(out, read):
+            if read.ctypes.data != out.ctypes.data:
+                return np.empty_like(x), 0
+            room = BLOCK
+    return target, room
 
 
 @_jit
@@ -316,9 +396,12 @@ def _in_threads(size, span, work=None, unit=BLOCK):
 
     `work` counts elementary operations, `size` unless given; parts begin at multiples of `unit`.
     """
-    threads = numba.get_num_threads() if (size if work is None else work) >= _SMALL else 1
+    if (size if work is None else work) < _SMALL:
+        span(0, size)
+        return
+    threads = numba.get_num_threads()
     part = -(-size // (threads * unit)) * unit
-    if threads == 1 or part >= size:
+    if part >= size:
         span(0, size)
         return
     list(_pool(os.getpid(), threads).map(lambda begin: span(begin, min(begin + part, size)), range(0, size, part)))

@@ -197,7 +197,7 @@ class Format:
         xp = array_namespace(x)
         magnitude = xp.where(xp.isfinite(x), xp.abs(x), xp.zeros_like(x))
         flat = xp.reshape(magnitude, (-1,))
-        binades, gaps = (xp.asarray(table, dtype=x.dtype, device=device(x)) for table in self._binades(_carrier(x)))
+        binades, gaps = (xp.asarray(table, dtype=x.dtype, device=device(x)) for table in self._binades(carrier(x)))
         binade = xp.searchsorted(binades, flat, side="right")
         gap = xp.reshape(xp.take(gaps, binade, axis=0), x.shape)
         scaled = magnitude / gap
@@ -206,14 +206,14 @@ class Format:
 
     def check_carrier(self, x) -> None:
         """Raise ValueError if arrays of the dtype of `x` cannot hold every value of the format."""
-        carrier = _carrier(x)
-        precision, emin, emax = _CARRIERS[carrier]
+        name = carrier(x)
+        precision, emin, emax = _CARRIERS[name]
         if self.precision > precision:
-            raise ValueError(f"format {self} has precision {self.precision}; a {carrier} array has {precision}")
+            raise ValueError(f"format {self} has precision {self.precision}; a {name} array has {precision}")
         if self.emin < emin or self.emax > emax:
             raise ValueError(
                 f"format {self} has exponents from {self.emin} to {self.emax}; "
-                f"those of a {carrier} array are from {emin} to {emax}"
+                f"those of a {name} array are from {emin} to {emax}"
             )
 
     def _carried(self, x):
@@ -232,8 +232,10 @@ class Format:
 _CARRIERS = {"float32": (24, -126, 127), "float64": (53, -1022, 1023)}
 
 
-def _carrier(x):
-    return "float32" if x.dtype == array_namespace(x).float32 else "float64"
+def carrier(x) -> str:
+    """Return "float32" or "float64", the one that the elements of an array are."""
+    single = x.dtype.char == "f" if isinstance(x.dtype, np.dtype) else x.dtype == array_namespace(x).float32
+    return "float32" if single else "float64"
 
 
 _NAMED = (

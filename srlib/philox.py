@@ -15,6 +15,7 @@ from srlib import checks
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
+_ONE = range(1)
 
 
 def philox4x32(counter, key):
@@ -87,7 +88,7 @@ class Philox:
 
     def numbers(self) -> range:
         """Return the replicate numbers, those along the leading axis of an array; just 0 without replicates."""
-        return range(1) if self.replicates is None else self.replicates
+        return _ONE if self.replicates is None else self.replicates
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError if the leading axis of an array of this shape is not the replicate axis."""

@@ -1,12 +1,13 @@
 """Rounding arrays to a format: checks, and the choice between the kernels."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
-from array_api_compat import is_numpy_array
+from array_api_compat import array_namespace, is_cupy_array
 
-from srlib import checks, cpu, reference
-from srlib.formats import Format
+from srlib import checks, cpu, gpu, reference
+from srlib.formats import Format, carrier
 from srlib.philox import Philox
 from srlib.schemes import Scheme, direction
 
@@ -43,20 +44,41 @@ def round_to(x, fmt: Format | str, scheme: Scheme | str = "RN", rng: Philox | No
         If `x`, `v` or `out` is not of these types and shapes, `out` is read-only, `rng` or `v` is missing where the
         scheme needs it, or there is no such format or scheme.
     """
-    y, fmt, scheme = checks.real_array("x", x), Format.parse(fmt), Scheme.parse(scheme)
-    fmt.check_carrier(y)
-    v = direction(scheme, v, y)
-    if scheme.stochastic:
+    y = checks.real_array("x", x)
+    fmt, scheme, rule = _parsed(_hashable(Format, fmt), _hashable(Scheme, scheme), carrier(y))
+    v = _like(direction(scheme, v, y), y) if v is not None or scheme.signed else None
+    if rule.stochastic:
         _check_rng(rng, scheme, y)
     if out is not None:
         checks.output(out, x)
-    if is_numpy_array(y):
-        return _round_numpy(y, fmt, scheme, rng, v, out)
+    if isinstance(y, np.ndarray):
+        rounded = cpu.round_array(y, v, out, rule, rng)
+        return checks.unwrapped(rounded) if out is None else out
+    if is_cupy_array(y):
+        return gpu.round_array(y, v, out, rule, rng)
     rounded = reference.round_array(y, fmt, scheme, rng, v)
     if out is None:
         return rounded
     out[...] = rounded
     return out
+
+
+def _hashable(kind, given):
+    return given if isinstance(given, str | kind) else kind.parse(given)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(fmt, scheme, carrier):
+    """Return a format and a scheme, checked, and what the kernels want to know of them."""
+    fmt, scheme = Format.parse(fmt), Scheme.parse(scheme)
+    fmt.check_carrier(np.empty(0, carrier))
+    overflow = {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow]
+    flushed = None if fmt.subnormals else fmt.smallest_normal
+    eps = scheme.eps if scheme.signed or scheme.eps else None
+    thresholds = _THRESHOLDS.get(scheme.name, (None, None))
+    numbers = fmt.precision, fmt.emin, flushed, fmt.largest, overflow
+    rule = cpu.make_rule(carrier, *numbers, scheme.stochastic, eps, thresholds)
+    return fmt, scheme, rule
 
 
 def _check_rng(rng, scheme, x):
@@ -65,39 +87,9 @@ def _check_rng(rng, scheme, x):
     rng.check_shape(x.shape)
 
 
-def _round_numpy(x, fmt, scheme, rng, v, out):
-    source = np.ascontiguousarray(x)
-    v = None if v is None else np.ascontiguousarray(v)
-    target = _target(source, v, out)
-    grid = _grid(fmt, source.dtype)
-    if scheme.stochastic:
-        eps = scheme.eps
-        upward, against = (0.0, eps) if scheme.signed else (eps, 0.0)
-        replicates = rng.numbers()
-        cpu.round_stochastic(source, v, target, grid, upward, against, rng.bits, replicates, rng.take(), rng.seed)
-    else:
-        cpu.round_deterministic(source, target, grid, *_THRESHOLDS[scheme.name])
-    if out is None:
-        return checks.unwrapped(target.reshape(x.shape))
-    if target is not out:
-        out[...] = target.reshape(out.shape)
-    return out
-
-
-def _target(source, v, out):
-    """Return where a kernel can write: `out` itself, if it is contiguous, native and not shifted against x or v."""
-    if out is None or not (out.flags.c_contiguous and out.dtype.isnative):
-        return np.empty_like(source)
-    return np.empty_like(source) if any(_is_shifted(out, read) for read in (source, v) if read is not None) else out
-
-
-def _is_shifted(out, read):
-    """Tell whether an element of `out` may lie where another element of `read` does."""
-    same = out.ctypes.data == read.ctypes.data and out.dtype == read.dtype
-    return not same and np.may_share_memory(out, read)
-
-
-def _grid(fmt, dtype):
-    overflow = {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow]
-    below = 0.0 if fmt.subnormals else fmt.smallest_normal
-    return cpu.make_grid(fmt.precision, fmt.emin, below, fmt.largest, overflow, dtype)
+def _like(v, x):
+    """Return a direction in the dtype of x; its signs count alone, and could be lost in a conversion of the numbers."""
+    if v is None or v.dtype == x.dtype:
+        return v
+    xp = array_namespace(v)
+    return xp.astype(xp.sign(v), x.dtype)
