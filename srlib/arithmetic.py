@@ -10,10 +10,10 @@ import mpmath
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
-from srlib import cpu
+from srlib import checks, cpu, products
 from srlib.formats import Format
 from srlib.philox import Philox
-from srlib.rounding import round_to
+from srlib.rounding import round_to, rounding_rule
 from srlib.schemes import Scheme
 
 _TABULATED = 16  # bits of the widest formats whose elementary functions are tables
@@ -88,19 +88,82 @@ class Arithmetic:
             total = xp.moveaxis(matmul(xp.moveaxis(x, axis, -1), ones, 0.0), -1, axis)
         return self._rounded(total / divisor, v)
 
-    def matmul(self, a, b, *, divisor: float = 1.0, largest: float | None = None, v=None):
-        """Return fl((a @ b) / divisor): each sum is accumulated in float64, divided and rounded once.
+    def matmul(
+        self,
+        a,
+        b,
+        *,
+        divisor: float = 1.0,
+        largest: float | None = None,
+        accumulator: Format | str | None = None,
+        scheme: Scheme | str = "RN",
+        block: int = 1,
+        v=None,
+    ):
+        """Return fl((a @ b) / divisor): each sum is accumulated, divided and rounded.
 
-        Terms are added in index order, by BLAS where the order cannot matter; `largest` is a bound on the magnitudes in
-        `b`, which saves looking for one.
+        Parameters
+        ----------
+        a, b : float64 arrays of shapes (..., m, k) and (k, n) or (..., k, n)
+        largest : float, optional
+            A bound on the magnitudes in `b`, which saves looking for one.
+        accumulator : Format or str, optional
+            Without it, terms are added in float64, in index order or, where the order cannot matter, by BLAS. With it,
+            every partial sum is rounded to that format: s ← fl(s + Σ), where Σ is the sum in float64 of the next
+            `block` products, in index order.
+        scheme : Scheme or str
+            That of the accumulator; a stochastic one takes a draw each time, before the one of the result.
+        block : int
+            At least 1.
+        v
+            Direction of the rounding of the result.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the scheme of the accumulator is signed, there is no such format or scheme, or `block` is not positive.
         """
-        product = matmul(a, b, self.fmt.quantum**2, largest)
+        if accumulator is None:
+            product = matmul(a, b, self.fmt.quantum**2, largest)
+        else:
+            product = self._accumulated(a, b, Format.parse(accumulator), Scheme.parse(scheme), block)
         return self._rounded(product if divisor == 1 else product / divisor, v)
+
+    def _accumulated(self, a, b, fmt, scheme, block):
+        block = checks.integer("block", block, 1)
+        if scheme.signed:
+            raise ValueError(f"scheme is {scheme}; a signed one has no direction in an accumulator")
+        xp = array_namespace(a, b)
+        if is_numpy_array(a):
+            left, right, shape = _batches(xp, a, b)
+            rule, rng = rounding_rule(fmt, scheme, a, self.rng), self.rng if scheme.stochastic else None
+            if rng is not None:
+                rng.check_shape(shape)
+            return np.reshape(products.accumulated_matmul(left, right, rule, rng, block), shape)
+        total = xp.zeros_like(a[..., :1] * b[..., :1, :])
+        for start in range(0, a.shape[-1], block):
+            terms = range(start, min(start + block, a.shape[-1]))
+            partial = sum((a[..., k : k + 1] * b[..., k : k + 1, :] for k in terms), xp.zeros_like(total))
+            total = round_to(total + partial, fmt, scheme, self.rng)
+        return total
 
     def _rounded(self, fresh, v):
         """Round an array that nothing else refers to, in place."""
         fresh = array_namespace(fresh).asarray(fresh)
         return round_to(fresh, self.fmt, self.scheme, self.rng, v=v, out=fresh)
+
+
+def descend(x, g, stepsize: float, multiply: Arithmetic, update: Arithmetic):
+    """Return fl₃(x − fl₂(t·g)), a step of gradient descent: site 2 by `multiply`, 3 by `update`, with v = fl₂(t·g).
+
+    The bits, and the draws taken, are those of ``multiply.multiply(g, t)`` and ``update.subtract(x, u, v=u)``.
+    """
+    same = multiply.fmt == update.fmt and multiply.rng is update.rng and x.shape == g.shape
+    if is_numpy_array(x) and same:
+        rules = [rounding_rule(site.fmt, site.scheme, x, site.rng) for site in (multiply, update)]
+        return cpu.round_step(x, g, stepsize, *rules, update.scheme.signed, update.rng)
+    u = multiply.multiply(g, stepsize)
+    return update.subtract(x, u, v=u if update.scheme.signed else None)
 
 
 def matmul(a, b, quantum: float | None = None, largest: float | None = None):
@@ -127,16 +190,21 @@ def matmul(a, b, quantum: float | None = None, largest: float | None = None):
         exact = _has_quantum(xp, a, _ulp_of_sums(bound))
     else:
         exact = _is_exact(bound, quantum)
-    leading = a.shape[:-1]
-    if b.ndim == 2:
-        a = xp.reshape(a, (1, -1, a.shape[-1]))
-        product = xp.matmul(a[0, ...], b) if exact else _ordered(xp, a, b[None, ...])
-        return xp.reshape(product, (*leading, b.shape[-1]))
+    if exact and b.ndim == 2:
+        return xp.reshape(xp.matmul(xp.reshape(a, (-1, a.shape[-1])), b), (*a.shape[:-1], b.shape[-1]))
     if exact:
         return xp.matmul(a, b)
+    left, right, shape = _batches(xp, a, b)
+    return xp.reshape(_ordered(xp, left, right), shape)
+
+
+def _batches(xp, a, b):
+    """Return matrices as arrays of shapes (batch, m, k) and (batch or 1, k, n), and the shape of their product."""
+    shape = (*a.shape[:-1], b.shape[-1])
+    if b.ndim == 2:
+        return xp.reshape(a, (1, -1, a.shape[-1])), b[None, ...], shape
     b = xp.broadcast_to(b, (*a.shape[:-2], *b.shape[-2:]))
-    product = _ordered(xp, *(xp.reshape(c, (-1, *c.shape[-2:])) for c in (a, b)))
-    return xp.reshape(product, (*leading, b.shape[-1]))
+    return *(xp.reshape(c, (-1, *c.shape[-2:])) for c in (a, b)), shape
 
 
 def _is_exact(bound, quantum):
@@ -149,7 +217,7 @@ def _largest(xp, x):
     if math.prod(x.shape) == 0:
         return 0.0
     if is_numpy_array(x) and x.flags.c_contiguous:
-        return cpu.largest_magnitude(x)
+        return products.largest_magnitude(x)
     largest = max(float(xp.max(x)), -float(xp.min(x)))
     if math.isfinite(largest):
         return largest
@@ -167,7 +235,7 @@ def _has_quantum(xp, x, quantum):
 
 def _ordered(xp, a, b):
     if is_numpy_array(a):
-        return cpu.ordered_matmul(a, b)
+        return products.ordered_matmul(a, b)
     total = a[..., :1] * b[..., :1, :]
     for k in range(1, a.shape[-1]):
         total = total + a[..., k : k + 1] * b[..., k : k + 1, :]
@@ -182,7 +250,7 @@ def _exp(x, fmt):
     if is_numpy_array(x):
         table, shift, base = _code_table(fmt)
         out = np.empty(x.shape)
-        cpu.look_up(np.ascontiguousarray(x), table, out, shift, base)
+        products.look_up(np.ascontiguousarray(x), table, out, shift, base)
         return out
     values, results = (xp.asarray(array, device=device(x)) for array in _exp_table(fmt))
     inner = xp.clip(xp.searchsorted(values, xp.reshape(x, (-1,))), 0, values.shape[0] - 1)
@@ -210,7 +278,7 @@ def _correctly_rounded_exp(x):
 
 @lru_cache(maxsize=16)
 def _code_table(fmt):
-    """Return the table of exp, the shift and the base that `cpu.look_up` wants."""
+    """Return the table of exp, the shift and the base that `products.look_up` wants."""
     values, results = _exp_table(fmt)
     shift = 53 - fmt.precision
     codes = np.abs(values).view(np.int64) >> shift

@@ -1,4 +1,4 @@
-"""CPU kernels: Philox words, threshold and rounding fused in one pass; ordered matrix products; table look-up.
+"""CPU kernels: Philox words, threshold and rounding fused in one pass.
 
 Nothing here knows a format or a scheme by name. A format comes as a `Grid`; a scheme as the thresholds that theta is
 compared with, or as the amounts that are added to theta before a random word decides. `reference` is the specification
@@ -26,7 +26,7 @@ _M0, _M1 = map(np.uint64, MULTIPLIERS)
 _W0, _W1 = map(np.uint64, INCREMENTS)
 _SHIFT = np.uint64(32)
 
-_jit = numba.njit(nogil=True, cache=True, boundscheck=False)
+jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 
 
 class Rule(NamedTuple):
@@ -139,7 +139,7 @@ def _like(typing, x, value):
     return x(x, value), generate
 
 
-@_jit
+@jit
 def fill_words(words, counter, draw, replicate, seed):
     """Fill an array of uint32, of a length that is a multiple of 4, with the words of the counters from `counter` on.
 
@@ -160,7 +160,7 @@ def fill_words(words, counter, draw, replicate, seed):
         words[4 * j + 3] = np.uint32(c3)
 
 
-@_jit
+@jit
 def _locate(magnitude, grid, flushed):
     """Return significand, theta and gap: magnitude = (significand + theta)·gap. `flushed` is None for most formats."""
     up, down = _binade(magnitude, grid.emin)
@@ -174,14 +174,14 @@ def _locate(magnitude, grid, flushed):
     return significand, scaled - significand, gap
 
 
-@_jit
+@jit
 def _finish(x, lower, gap, away, grid):
     """Return the lower neighbour of x or the one away from zero, or what overflow makes of it; NaN if it is NaN."""
     rounded = lower + (gap if away else _like(x, 0.0))
     return _copysign(grid.overflow if rounded > grid.largest else rounded, x)
 
 
-@_jit
+@jit
 def _part(x, start, count, scratch):
     """Return `count` elements of x, in `scratch` if that has room for them."""
     part = x[start : start + count]
@@ -192,66 +192,155 @@ def _part(x, start, count, scratch):
     return scratch[:count]
 
 
-@_jit
-def _deterministic(begin, end, x, out, room, emin, scales, flushed, positive, negative):
-    """Round elements begin to end: away from zero where theta is above the threshold of the sign of x.
+@jit
+def make_grid(emin, scales):
+    return _Grid(emin, scales[0], scales[1], scales[2], scales[3], scales[4])
 
-    At the threshold it is away from zero where the significand is odd. `room` is BLOCK where `out` is also `x`, else 0.
+
+@jit
+def deterministic_block(source, target, grid, flushed, positive, negative):
+    """Round away from zero where theta is above the threshold of the sign of x, or at it and the significand odd."""
+    for i in range(source.size):
+        magnitude = _abs(source[i])
+        significand, theta, gap = _locate(magnitude, grid, flushed)
+        threshold = negative if source[i] < 0 else positive
+        half = significand * _like(theta, 0.5)
+        away = (theta > threshold) | ((theta == threshold) & (half != _floor(half)))
+        lower = significand * gap
+        target[i] = _finish(source[i], lower, gap, away & (lower != magnitude), grid)
+
+
+@jit
+def stochastic_block(source, v, target, word, grid, flushed, eps, top, bits):
+    """Round away from zero with probability theta, theta + eps, or theta − sign(x)·sign(v)·eps.
+
+    That is for an `eps` of None, for a `v` of None, and else. `top` is the largest number of the carrier below 2^32.
     """
-    scratch = np.empty(room, x.dtype)
-    grid = _Grid(emin, scales[0], scales[1], scales[2], scales[3], scales[4])
+    scale, shift, zero = _like(top, 2.0**bits), np.uint32(32 - bits), _like(top, 0.0)
+    for i in range(source.size):
+        magnitude = _abs(source[i])
+        significand, theta, gap = _locate(magnitude, grid, flushed)
+        lower = significand * gap
+        if eps is None:  # 0 <= theta < 1, and 0 for a value of the format
+            away = _is_below(word[i], shift, _rint(theta * scale))
+        else:
+            if v is None:
+                threshold = _rint((theta + eps) * scale)
+            else:
+                leaning = _copysign(eps, v[i]) if _abs(v[i]) > zero else zero
+                threshold = max(_rint((theta - _times_sign(leaning, source[i])) * scale), zero)
+            away = _is_below(word[i], shift, min(threshold, top)) | (threshold >= scale)
+            away = away & (lower != magnitude)
+        target[i] = _finish(source[i], lower, gap, away, grid)
+
+
+@jit
+def draw_words(words, start, count, row, first, step, draw, seed):
+    """Return the words of elements from `start` on, of one replicate, in `words`, which has room for 8 more.
+
+    Element i is element i mod `row` of the replicate numbered first + (i // row)·step.
+    """
+    element, replicate = start % row, np.uint64(first + start // row * step)
+    ahead = element & 3
+    needed = (ahead + count + 3) & ~3
+    fill_words(words[:needed], np.uint64(element >> 2), np.uint64(draw), replicate, np.uint64(seed))
+    return words[ahead : ahead + count]
+
+
+@jit
+def _deterministic(begin, end, x, out, room, emin, scales, flushed, positive, negative):
+    """Round elements begin to end; `room` is BLOCK where `out` is also `x`, else 0."""
+    scratch, grid = np.empty(room, x.dtype), make_grid(emin, scales)
     for start in range(begin, end, BLOCK):
         count = min(BLOCK, end - start)
         source, target = _part(x, start, count, scratch), out[start : start + count]
-        for i in range(count):
-            magnitude = _abs(source[i])
-            significand, theta, gap = _locate(magnitude, grid, flushed)
-            threshold = negative if source[i] < 0 else positive
-            half = significand * _like(theta, 0.5)
-            away = (theta > threshold) | ((theta == threshold) & (half != _floor(half)))
-            lower = significand * gap
-            target[i] = _finish(source[i], lower, gap, away & (lower != magnitude), grid)
+        deterministic_block(source, target, grid, flushed, positive, negative)
 
 
-@_jit
+@jit
 def _stochastic(begin, end, x, v, out, room, emin, scales, flushed, eps, top, bits, row, first, step, draw, seed):
-    """Round elements begin to end: away from zero with probability theta, theta + eps, or theta − sign(x)·sign(v)·eps.
-
-    That is for an `eps` of None, for a `v` of None, and else. Element i is element i mod `row` of the replicate
-    numbered first + (i // row)·step. `top` is the largest number of the carrier below 2^32; `room` is BLOCK where
-    `out` is also `x` or `v`, else 0.
-    """
-    grid = _Grid(emin, scales[0], scales[1], scales[2], scales[3], scales[4])
-    words, scratch, other = np.empty(BLOCK + 8, np.uint32), np.empty(room, x.dtype), np.empty(room, x.dtype)
-    scale, shift, zero = _like(top, 2.0**bits), np.uint32(32 - bits), _like(top, 0.0)
+    """Round elements begin to end; `room` is BLOCK where `out` is also `x` or `v`, else 0."""
+    grid, words = make_grid(emin, scales), np.empty(BLOCK + 8, np.uint32)
+    scratch, other = np.empty(room, x.dtype), np.empty(room, x.dtype)
     start = begin
     while start < end:
-        element = start % row
-        count = min(BLOCK, end - start, row - element)
-        ahead = element & 3
-        needed = (ahead + count + 3) & ~3
-        replicate = np.uint64(first + start // row * step)
-        fill_words(words[:needed], np.uint64(element >> 2), np.uint64(draw), replicate, np.uint64(seed))
-        word, target = words[ahead : ahead + count], out[start : start + count]
-        source = _part(x, start, count, scratch)
-        if v is not None:
+        count = min(BLOCK, end - start, row - start % row)
+        word = draw_words(words, start, count, row, first, step, draw, seed)
+        source, target = _part(x, start, count, scratch), out[start : start + count]
+        if v is None:
+            stochastic_block(source, None, target, word, grid, flushed, eps, top, bits)
+        else:
             direction = _part(v, start, count, other)
-        for i in range(count):
-            magnitude = _abs(source[i])
-            significand, theta, gap = _locate(magnitude, grid, flushed)
-            lower = significand * gap
-            if eps is None:  # 0 <= theta < 1, and 0 for a value of the format
-                away = _is_below(word[i], shift, _rint(theta * scale))
-            else:
-                if v is None:
-                    threshold = _rint((theta + eps) * scale)
-                else:
-                    leaning = _copysign(eps, direction[i]) if _abs(direction[i]) > zero else zero
-                    threshold = max(_rint((theta - _times_sign(leaning, source[i])) * scale), zero)
-                away = _is_below(word[i], shift, min(threshold, top)) | (threshold >= scale)
-                away = away & (lower != magnitude)
-            target[i] = _finish(source[i], lower, gap, away, grid)
+            stochastic_block(source, direction, target, word, grid, flushed, eps, top, bits)
         start += count
+
+
+@jit
+def _step(
+    begin, end, x, g, out, t, signed, emin, scales, flushed,
+    eps2, positive2, negative2, draw2, eps3, positive3, negative3, draw3,
+    top, bits, row, first, step, seed,
+):  # fmt: skip
+    """Write fl(x − fl(t·g)) for elements begin to end; `signed` is None if the outer rounding takes no direction."""
+    grid, words = make_grid(emin, scales), np.empty(BLOCK + 8, np.uint32)
+    exact, u = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
+    start = begin
+    while start < end:
+        count = min(BLOCK, end - start, row - start % row)
+        now, slope, target = x[start : start + count], g[start : start + count], out[start : start + count]
+        source, moved = exact[:count], u[:count]
+        for i in range(count):
+            source[i] = t * slope[i]
+        if positive2 is None:
+            word = draw_words(words, start, count, row, first, step, draw2, seed)
+            stochastic_block(source, None, moved, word, grid, flushed, eps2, top, bits)
+        else:
+            deterministic_block(source, moved, grid, flushed, positive2, negative2)
+        for i in range(count):
+            source[i] = now[i] - moved[i]
+        if positive3 is None:
+            word = draw_words(words, start, count, row, first, step, draw3, seed)
+            if signed is None:
+                stochastic_block(source, None, target, word, grid, flushed, eps3, top, bits)
+            else:
+                stochastic_block(source, moved, target, word, grid, flushed, eps3, top, bits)
+        else:
+            deterministic_block(source, target, grid, flushed, positive3, negative3)
+        start += count
+
+
+def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool, rng):
+    """Return fl(x − fl(stepsize·g)) for NumPy arrays of float64 and one shape, in one pass.
+
+    Parameters
+    ----------
+    multiply, update : Rule
+        Of one format.
+    signed : bool
+        Whether the update takes the direction of the inner result.
+    rng : Philox
+        Of which a stochastic rule takes a draw, `multiply` first.
+    """
+    flat, slope = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(g).reshape(-1)
+    out = np.empty_like(flat)
+    where, sites = place(flat.size, rng), []
+    for rule in (multiply, update):
+        sites += rule.eps, rule.positive, rule.negative, rng.take() if rule.stochastic else 0
+    constants = float(stepsize), True if signed else None, multiply.emin, multiply.scales, multiply.flushed
+    bits = 32 if rng is None else rng.bits
+    in_threads(
+        flat.size,
+        lambda begin, end: _step(begin, end, flat, slope, out, *constants, *sites, multiply.top, bits, *where),
+    )
+    return out.reshape(x.shape)
+
+
+def place(size, rng):
+    """Return the size of a replicate, the number of the first, the step to the next, and the seed as int64."""
+    if rng is None:
+        return size or 1, 0, 1, 0
+    replicates = rng.numbers()
+    return size // len(replicates) or 1, replicates.start, replicates.step, _signed(rng.seed)
 
 
 def round_array(x, v, out, rule: Rule, rng=None):
@@ -270,18 +359,16 @@ def round_array(x, v, out, rule: Rule, rng=None):
     target, room = (np.empty_like(flat), 0) if out is None else _target(out, flat, v)
     size = flat.size
     if rule.stochastic:
-        replicates = rng.numbers()
-        row = size // len(replicates) or 1
-        place = row, replicates.start, replicates.step, rng.take(), _signed(rng.seed)
+        *where, seed = place(size, rng)
         constants = rule.emin, rule.scales, rule.flushed, rule.eps, rule.top, rng.bits
-        span, arguments = _stochastic, (flat, v, target, room, *constants, *place)
+        span, arguments = _stochastic, (flat, v, target, room, *constants, *where, rng.take(), seed)
     else:
         constants = rule.emin, rule.scales, rule.flushed, rule.positive, rule.negative
         span, arguments = _deterministic, (flat, target, room, *constants)
     if size < _SMALL:
-        span(0, size, *arguments)
+        span(0, size, *arguments)  # soon done
     else:
-        _in_threads(size, lambda begin, end: span(begin, end, *arguments))
+        in_threads(size, lambda begin, end: span(begin, end, *arguments))
     if out is None:
         return target.reshape(x.shape)
     if target.base is not out and target is not out:
@@ -308,90 +395,7 @@ def _target(out, x, v):
     return target, room
 
 
-@_jit
-def _ordered_columns(a, b, out, begin, end):
-    """Add up columns begin to end of each product a[i] @ b[i], one term after the other in index order."""
-    rows, columns = 16, 256  # partial sums that stay in the first-level cache, for the usual ten rows or so
-    partial = np.empty((rows, columns))
-    inner = a.shape[2]
-    for batch in range(a.shape[0]):
-        left, right, result = a[batch], b[batch % b.shape[0]], out[batch]
-        for top in range(0, left.shape[0], rows):
-            height = min(rows, left.shape[0] - top)
-            for start in range(begin, end, columns):
-                width = min(columns, end - start)
-                partial[:] = 0.0
-                for k in range(0, inner - 3, 4):  # four terms at a time, so that sums are loaded and stored less often
-                    t0, t1 = right[k, start : start + width], right[k + 1, start : start + width]
-                    t2, t3 = right[k + 2, start : start + width], right[k + 3, start : start + width]
-                    for i in range(height):
-                        f0, f1, f2, f3 = (
-                            left[top + i, k],
-                            left[top + i, k + 1],
-                            left[top + i, k + 2],
-                            left[top + i, k + 3],
-                        )
-                        sums = partial[i, :width]
-                        for j in range(width):
-                            sums[j] = (((sums[j] + f0 * t0[j]) + f1 * t1[j]) + f2 * t2[j]) + f3 * t3[j]
-                for k in range(inner - inner % 4, inner):
-                    terms = right[k, start : start + width]
-                    for i in range(height):
-                        factor, sums = left[top + i, k], partial[i, :width]
-                        for j in range(width):
-                            sums[j] += factor * terms[j]
-                result[top : top + height, start : start + width] = partial[:height, :width]
-
-
-def ordered_matmul(a, b):
-    """Return the products of float64 matrices, (batch, m, k) by (batch or 1, k, n), every sum in index order.
-
-    No term is fused with a sum, so the bits are those of the plain loop on any machine.
-    """
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    out = np.empty((a.shape[0], a.shape[1], b.shape[2]))
-    work = a.size * b.shape[2]
-    _in_threads(b.shape[2], lambda begin, end: _ordered_columns(a, b, out, begin, end), work, unit=128)
-    return out
-
-
-@_jit
-def _look_up(x, table, out, begin, end, shift, base):
-    half, codes = table.size >> 1, x.view(np.int64)
-    for i in range(begin, end):
-        bits = codes[i]
-        code = min(max(((bits & 0x7FFFFFFFFFFFFFFF) >> shift) - base, 0), half - 1)
-        value = table[code + (half if bits < 0 else 0)]
-        out[i] = value if x[i] == x[i] else x[i]
-
-
-def look_up(x, table, out, shift: int, base: int) -> None:
-    """Write the entry of each element of a contiguous float64 array to `out`, which may be `x` itself; NaN stays NaN.
-
-    The code of an element is the bits of its magnitude, shifted to the right by `shift`, less `base`, and at least 0;
-    the first half of the table is for the codes of positive elements, the second for those of negative ones.
-    """
-    x, out = x.reshape(-1), out.reshape(-1)
-    _in_threads(x.size, lambda begin, end: _look_up(x, table, out, begin, end, shift, base))
-
-
-@_jit
-def _largest_bits(codes, begin, end):
-    largest = 0
-    for i in range(begin, end):
-        magnitude = codes[i] & 0x7FFFFFFFFFFFFFFF
-        largest = max(largest, magnitude if magnitude < 0x7FF0000000000000 else 0)
-    return largest
-
-
-def largest_magnitude(x) -> float:
-    """Return the largest finite magnitude in a contiguous float64 array, 0 if there is none."""
-    codes, found = x.reshape(-1).view(np.int64), [0]
-    _in_threads(codes.size, lambda begin, end: found.append(_largest_bits(codes, begin, end)))
-    return float(np.array(max(found)).view(np.float64))
-
-
-def _in_threads(size, span, work=None, unit=BLOCK):
+def in_threads(size, span, work=None, unit=BLOCK):
     """Call span(begin, end) on parts of range(size), in as many threads as numba.get_num_threads() says.
 
     `work` counts elementary operations, `size` unless given; parts begin at multiples of `unit`.

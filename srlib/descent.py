@@ -7,7 +7,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_cupy_namespace
 
 from srlib import checks
-from srlib.arithmetic import Arithmetic
+from srlib.arithmetic import Arithmetic, descend
 from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.rounding import round_to
@@ -215,8 +215,7 @@ def _step(problem, x, stepsize, first, second, third):
         g = problem.rounded_gradient(x, first)
     else:
         g = first.round(problem.gradient(x))
-    u = second.multiply(g, stepsize)
-    return third.subtract(x, u, v=u if third.scheme.signed else None)
+    return descend(x, g, stepsize, second, third)
 
 
 def _unchanged(x, moved, ndim):

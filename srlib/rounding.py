@@ -63,6 +63,14 @@ def round_to(x, fmt: Format | str, scheme: Scheme | str = "RN", rng: Philox | No
     return out
 
 
+def rounding_rule(fmt: Format | str, scheme: Scheme | str, x, rng: Philox | None) -> cpu.Rule:
+    """Return what the kernels want to know to round arrays like `x`; raise as `round_to` does."""
+    _, scheme, rule = _parsed(_hashable(Format, fmt), _hashable(Scheme, scheme), carrier(x))
+    if scheme.stochastic and not isinstance(rng, Philox):
+        raise TypeError(f"rng is {rng!r}; {scheme} needs a Philox")
+    return rule
+
+
 def _hashable(kind, given):
     return given if isinstance(given, str | kind) else kind.parse(given)
 
