@@ -140,7 +140,7 @@ class Arithmetic:
             if rng is not None:
                 rng.check_shape(shape)
             return np.reshape(products.accumulated_matmul(left, right, rule, rng, block), shape)
-        total = xp.zeros_like(a[..., :1] * b[..., :1, :])
+        total = xp.zeros((*a.shape[:-1], b.shape[-1]), dtype=a.dtype, device=device(a))
         for start in range(0, a.shape[-1], block):
             terms = range(start, min(start + block, a.shape[-1]))
             partial = sum((a[..., k : k + 1] * b[..., k : k + 1, :] for k in terms), xp.zeros_like(total))
@@ -161,6 +161,8 @@ def descend(x, g, stepsize: float, multiply: Arithmetic, update: Arithmetic):
     same = multiply.fmt == update.fmt and multiply.rng is update.rng and x.shape == g.shape
     if is_numpy_array(x) and same:
         rules = [rounding_rule(site.fmt, site.scheme, x, site.rng) for site in (multiply, update)]
+        if update.rng is not None:
+            update.rng.check_shape(x.shape)
         return cpu.round_step(x, g, stepsize, *rules, update.scheme.signed, update.rng)
     u = multiply.multiply(g, stepsize)
     return update.subtract(x, u, v=u if update.scheme.signed else None)
@@ -191,7 +193,9 @@ def matmul(a, b, quantum: float | None = None, largest: float | None = None):
     else:
         exact = _is_exact(bound, quantum)
     if exact and b.ndim == 2:
-        return xp.reshape(xp.matmul(xp.reshape(a, (-1, a.shape[-1])), b), (*a.shape[:-1], b.shape[-1]))
+        return xp.reshape(
+            xp.matmul(xp.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])), b), (*a.shape[:-1], b.shape[-1])
+        )
     if exact:
         return xp.matmul(a, b)
     left, right, shape = _batches(xp, a, b)
@@ -202,9 +206,9 @@ def _batches(xp, a, b):
     """Return matrices as arrays of shapes (batch, m, k) and (batch or 1, k, n), and the shape of their product."""
     shape = (*a.shape[:-1], b.shape[-1])
     if b.ndim == 2:
-        return xp.reshape(a, (1, -1, a.shape[-1])), b[None, ...], shape
+        return xp.reshape(a, (1, math.prod(a.shape[:-1]), a.shape[-1])), b[None, ...], shape
     b = xp.broadcast_to(b, (*a.shape[:-2], *b.shape[-2:]))
-    return *(xp.reshape(c, (-1, *c.shape[-2:])) for c in (a, b)), shape
+    return *(xp.reshape(c, (math.prod(c.shape[:-2]), *c.shape[-2:])) for c in (a, b)), shape
 
 
 def _is_exact(bound, quantum):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_rounding import assert_same_bits
 
 from srlib import Arithmetic, Format, Philox, round_to
-from srlib.arithmetic import matmul
+from srlib.arithmetic import descend, matmul
 
 NAMES = ["binary8", "e4m3", "bfloat16", "binary16", "fixed(4,4)"]
 each_name = pytest.mark.parametrize("name", NAMES)
@@ -179,3 +180,77 @@ def test_the_number_of_threads_does_not_change_products():
         numba.set_num_threads(before)
     np.testing.assert_array_equal(matmul(a, b), one)
     assert not np.array_equal(one, a @ b) or math.prod(a.shape) == 0
+
+
+@pytest.mark.parametrize("fmt", ["binary8", "bfloat16", Format("flushed", 3, -6, 7, subnormals=False)], ids=str)
+@pytest.mark.parametrize("multiply", ["RN", "SR", "SR_eps(0.2)"])
+@pytest.mark.parametrize("update", ["RN", "RZ", "SR", "SR_eps(0.2)", "signed_SR_eps(0.2)"])
+def test_a_fused_step_has_the_bits_of_its_operations(fmt, multiply, update):
+    rng = np.random.default_rng(8)
+    for shape, replicates in [((3, 700), range(5, 8)), ((2, 70_001), 2), ((2500,), None), ((0,), None)]:
+        x, g = (round_to(4 * rng.standard_normal(shape), fmt) for _ in range(2))
+        special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan])
+        x.flat[: min(5, x.size)] = special[: x.size]
+        g.flat[3 : min(8, g.size)] = special[: max(g.size - 3, 0)]
+        streams = [Philox(3, replicates, bits=20) for _ in range(2)]
+        sites = [[Arithmetic(fmt, scheme, stream) for scheme in (multiply, update)] for stream in streams]
+        with np.errstate(invalid="ignore"):
+            u = sites[0][0].multiply(g, 0.375)
+            expected = sites[0][1].subtract(x, u, v=u if "signed" in update else None)
+            assert_same_bits(descend(x, g, 0.375, *sites[1]), expected)
+        assert streams[0].draws == streams[1].draws
+
+
+@pytest.mark.parametrize(("accumulator", "scheme"), [("binary16", "RN"), ("bfloat16", "SR"), ("e4m3", "SR_eps(0.2)")])
+@pytest.mark.parametrize("block", [1, 3, 40])
+def test_every_partial_sum_is_rounded_to_the_format_of_the_accumulator(accumulator, scheme, block):
+    rng = np.random.default_rng(9)
+    shapes = [((3, 5, 17), (17, 300)), ((3, 5, 17), (3, 17, 4)), ((5, 1), (1, 2)), ((2, 0), (0, 3)), ((700, 4), (4, 9))]
+    for left, right in shapes:
+        a, b = (round_to(rng.standard_normal(shape), "binary8") for shape in (left, right))
+        replicates = left[0] if len(left) == 3 else None
+        streams = [Philox(4, replicates) for _ in range(3)]
+        total = np.zeros((*left[:-1], right[-1]))
+        for start in range(0, left[-1], block):
+            terms = np.zeros_like(total)
+            for k in range(start, min(start + block, left[-1])):
+                terms += a[..., k : k + 1] * b[..., k : k + 1, :]
+            total = round_to(total + terms, accumulator, scheme, streams[0])
+        expected = round_to(total / 8, "binary8", "SR", streams[0])
+        options = {"divisor": 8, "accumulator": accumulator, "scheme": scheme, "block": block}
+        assert_same_bits(Arithmetic("binary8", "SR", streams[1]).matmul(a, b, **options), expected)
+        strict = Arithmetic("binary8", "SR", streams[2])
+        a, b = array_api_strict.asarray(a), array_api_strict.asarray(b)
+        assert_same_bits(np.asarray(strict.matmul(a, b, **options)), expected)
+        assert streams[0].draws == streams[1].draws == streams[2].draws
+
+
+def test_the_number_of_threads_does_not_change_an_accumulated_product():
+    rng = np.random.default_rng(10)
+    before = numba.get_num_threads()
+    for left, right in [((2, 600, 90), (90, 30)), ((2, 3, 90), (90, 3000))]:
+        a, b = (round_to(rng.standard_normal(shape), "binary8") for shape in (left, right))
+        found = []
+        try:
+            for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+                numba.set_num_threads(threads)
+                arithmetic = Arithmetic("bfloat16", "SR", Philox(5, 2))
+                found.append(arithmetic.matmul(a, b, accumulator="bfloat16", scheme="SR"))
+        finally:
+            numba.set_num_threads(before)
+        for product in found[1:]:
+            assert_same_bits(product, found[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"accumulator": "binary7"}, ValueError, "format is 'binary7'"),
+        ({"accumulator": "binary16", "scheme": "signed_SR_eps(0.1)"}, ValueError, "no direction in an accumulator"),
+        ({"accumulator": "binary16", "block": 0}, ValueError, "block is 0; must be at least 1"),
+        ({"accumulator": "binary16", "scheme": "SR"}, TypeError, "SR needs a Philox"),
+    ],
+)
+def test_an_accumulator_that_makes_no_sense_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        Arithmetic("binary8").matmul(np.ones((2, 2)), np.ones((2, 2)), **options)
