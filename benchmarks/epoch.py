@@ -5,7 +5,7 @@ from time import perf_counter
 
 import click
 import numpy as np
-from rounding import best  # the benchmark beside this one
+from timing import best
 
 from srlib import LogisticRegression, Philox, TwoLayerNetwork, datasets, iterates, round_to
 

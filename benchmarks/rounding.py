@@ -1,77 +1,175 @@
-"""Speed of `round_to`: nanoseconds an element, against the kernel's floor and a peer, all in one process.
+"""Speed of `round_to` and of what is made of it: nanoseconds an element, beside a copy, a floor and peers.
 
-The floor of a fused kernel is the larger of two times: a copy of the same array, and a fill with as many Philox words
-that stay in cache, both in as many threads as the kernel has.
+The floor of a fused kernel is the larger of two times, taken in as many threads as the kernel has: a copy of the same
+array, and a fill of as many Philox words that stay in cache. Peers, which take long, are timed on 10^5 elements.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+import json
 from functools import partial
-from itertools import pairwise
-from time import perf_counter
+from pathlib import Path
 
 import click
 import gfloat
+import matplotlib.pyplot as plt
+import ml_dtypes
 import numba
 import numpy as np
 from gfloat.formats import format_info_ocp_e5m2
+from timing import best, copy, fill, machine
 
-from srlib import Philox, cpu, round_to
+from srlib import Arithmetic, Philox, round_to
+from srlib.arithmetic import descend
+from srlib.figures import WIDTH, scheme_style, use_style
 
-PEER_SIZE = 10**5  # it takes too long on more
-
-
-@numba.njit(nogil=True)
-def _fill(words, blocks):
-    for block in range(blocks):
-        cpu.fill_words(words, np.uint64(block), np.uint64(0), np.uint64(0), np.uint64(1))
-
-
-def best(function, repeats):
-    """Return the shortest of some times, in seconds, after one call that is not timed."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = perf_counter()
-        function()
-        times.append(perf_counter() - start)
-    return min(times)
+SCHEMES = ("RN", "SR", "SR_eps(0.1)", "signed_SR_eps(0.1)")
+FORMATS = ("binary8", "e4m3", "bfloat16", "binary16")
+REALS = (np.float32, np.float64)
+PEER_SIZE = 10**5
 
 
-def measure(dtype, size, repeats):
-    """Return {what: nanoseconds an element} for copy, words, each scheme and the peer, and the floor."""
-    threads = numba.get_num_threads()
-    x = np.random.default_rng(1).standard_normal(size).astype(dtype)
-    v, out, rng = -x, np.empty_like(x), Philox(1)
-    words, blocks = np.empty((threads, 1024), np.uint32), -(-size // (threads * 1024))
-    ends = np.linspace(0, size, threads + 1).astype(int)
-    spans = [slice(start, end) for start, end in pairwise(ends)]
+def arrays(dtype, size):
+    """Return an array, a direction and room for a result."""
+    x = np.random.default_rng(1).standard_normal(size, dtype=np.float32).astype(dtype, copy=False)
+    return x, -x, np.empty_like(x)
 
-    def time(function):
-        return best(function, repeats) / size * 1e9
 
-    with ThreadPoolExecutor(threads) as pool:
-        copy = time(lambda: list(pool.map(lambda span: np.copyto(out[span], x[span]), spans)))
-        fill = time(lambda: list(pool.map(lambda part: _fill(part, blocks), words)))
-    rows = {"copy": copy, "Philox words, in cache": fill}
-    for scheme in ("RN", "SR", "SR_eps(0.1)", "signed_SR_eps(0.1)"):
-        rows[f"round_to {scheme}"] = time(partial(round_to, x, "binary8", scheme, rng, v=v, out=out))
-    few = x[:PEER_SIZE].astype(np.float64)
-    rows["gfloat, RN"] = best(lambda: gfloat.round_ndarray(format_info_ocp_e5m2, few), 3) / len(few) * 1e9
-    return rows, max(copy, fill)
+def kernels(sizes):
+    """Yield a row for each dtype, size and number of threads, to binary8 by all schemes."""
+    for dtype in REALS:
+        for size in sizes:
+            x, v, out = arrays(dtype, size)
+            for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+                numba.set_num_threads(threads)
+                row = {"dtype": np.dtype(dtype).name, "size": size, "threads": threads}
+                row |= {"copy": copy(x, out, threads), "words": fill(size, threads)}
+                for scheme in SCHEMES:
+                    row[scheme] = best(partial(round_to, x, "binary8", scheme, Philox(1), v=v, out=out))
+                times = {name: value / size * 1e9 for name, value in row.items() if isinstance(value, float)}
+                yield row | times | {"floor": max(times["copy"], times["words"])}
+
+
+def formats(size):
+    """Yield a row for each format and few random bits: SR, float32, all threads."""
+    x, _, out = arrays(np.float32, size)
+    for fmt in FORMATS:
+        for bits in (32, 8):
+            time = best(partial(round_to, x, fmt, "SR", Philox(1, bits=bits), out=out))
+            yield {"format": fmt, "bits": bits, "SR": time / size * 1e9}
+
+
+def idiom(x, rng):
+    """Round to binary8 as one does in NumPy alone; no subnormals, no overflow."""
+    significand, exponent = np.frexp(x)
+    return np.ldexp(np.floor(significand * 8 + rng.random(x.shape)), exponent - 3)
+
+
+def peers():
+    """Return nanoseconds an element of other ways to round to binary8, on float64 arrays where they allow it."""
+    x, _, out = arrays(np.float64, PEER_SIZE)
+    words = np.random.default_rng(1)
+    info, stochastic = format_info_ocp_e5m2, gfloat.RoundMode.Stochastic
+    bits = words.integers(0, 2**8, x.shape)
+    found = {
+        "srlib, RN": lambda: round_to(x, "binary8", out=out),
+        "srlib, SR": partial(round_to, x, "binary8", "SR", Philox(1), out=out),
+        "ml_dtypes, RN": lambda: x.astype(ml_dtypes.float8_e5m2).astype(np.float64),
+        "NumPy by hand, SR": lambda: idiom(x, words),
+        "gfloat, RN": lambda: gfloat.round_ndarray(info, x),
+        "gfloat, SR of 8 bits": lambda: gfloat.round_ndarray(info, x, stochastic, srbits=bits, srnumbits=8),
+    } | _pychop(x)
+    return {name: best(function, 3) / PEER_SIZE * 1e9 for name, function in found.items()}
+
+
+def _pychop(x):
+    try:
+        import pychop
+    except ImportError:
+        return {}
+    pychop.backend("numpy")
+    return {
+        f"pychop, {name}": partial(pychop.LightChop(exp_bits=5, sig_bits=2, rmode=mode, subnormal=True), x)
+        for name, mode in (("RN", 1), ("SR", 5))
+    }
+
+
+def compounds(size):
+    """Return seconds of a step of descent and of accumulated products, fused and not, in all threads."""
+    rng = np.random.default_rng(1)
+    x, g = (round_to(rng.standard_normal((20, size // 20)), "binary8") for _ in range(2))
+    sites = [Arithmetic("binary8", scheme, Philox(1, 20)) for scheme in ("SR", "signed_SR_eps(0.1)")]
+    sites[1] = Arithmetic("binary8", "signed_SR_eps(0.1)", sites[0].rng)
+
+    def separate():
+        u = sites[0].multiply(g, 0.5)
+        return sites[1].subtract(x, u, v=u)
+
+    a, b = (round_to(rng.standard_normal(shape), "binary8") for shape in ((128, 784), (784, 1024)))
+    plain = Arithmetic("binary8", "SR", Philox(1))
+    sums = a.shape[0] * b.shape[1] * a.shape[1]
+    found = {
+        "step, fused": best(lambda: descend(x, g, 0.5, *sites)) / size,
+        "step, two operations": best(separate) / size,
+        "copy": copy(x.reshape(-1), np.empty(size), numba.get_num_threads()) / size,
+    }
+    for scheme in ("RN", "SR"):
+        options = {"accumulator": "bfloat16", "scheme": scheme}
+        found[f"partial sum in bfloat16, {scheme}"] = best(lambda options=options: plain.matmul(a, b, **options)) / sums
+    return {name: value * 1e9 for name, value in found.items()}
+
+
+def draw(rows):
+    """Return a figure of the times in all threads against size, with the floor."""
+    use_style()
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.1), sharey=True)
+    threads = max(row["threads"] for row in rows)
+    for axis, dtype in zip(axes, REALS, strict=True):
+        name = np.dtype(dtype).name
+        shown = [row for row in rows if row["dtype"] == name and row["threads"] == threads]
+        sizes = [row["size"] for row in shown]
+        axis.fill_between(sizes, [row["floor"] for row in shown], color="0.88", lw=0, label="floor")
+        axis.plot(sizes, [row["copy"] for row in shown], color="0.4", ls=":", label="copy")
+        for scheme in SCHEMES:
+            axis.plot(sizes, [row[scheme] for row in shown], marker=".", ms=4, **scheme_style(scheme))
+        axis.set(title=f"{name}, {threads} threads", xlabel="elements", xscale="log", yscale="log")
+    axes[0].set_ylabel("nanoseconds an element")
+    figure.legend(*axes[0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
+    return figure
+
+
+def table(rows, names):
+    """Print rows of numbers."""
+    print("  ".join(f"{name:>18}" for name in names))
+    for row in rows:
+        print(
+            "  ".join(f"{row[name]:18.3f}" if isinstance(row[name], float) else f"{row[name]!s:>18}" for name in names)
+        )
 
 
 @click.command()
-@click.option("--size", default=10**7, show_default=True, help="Elements of the array.")
-@click.option("--repeats", default=9, show_default=True, help="The shortest of so many times counts.")
-def main(size, repeats):
-    """Time rounding to binary8, `out=` given, in float32 and float64."""
-    print(f"{size} elements, {numba.get_num_threads()} threads; ns an element, best of {repeats}")
-    print(f"{'':30} {'ns':>7} {'/ copy':>7} {'/ floor':>8}")
-    for dtype in (np.float32, np.float64):
-        rows, floor = measure(dtype, size, repeats)
-        print(np.dtype(dtype).name)
-        for name, value in rows.items():
-            print(f"  {name:28} {value:7.3f} {value / rows['copy']:7.2f} {value / floor:8.2f}")
+@click.option("--largest", default=8, show_default=True, help="Power of ten of the largest size.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
+def main(largest, out):
+    """Time everything; write OUT/rounding.json and OUT/rounding.png."""
+    threads = numba.config.NUMBA_NUM_THREADS
+    rows = list(kernels([10**power for power in range(3, largest + 1)]))
+    numba.set_num_threads(threads)
+    size = 10 ** min(largest, 7)
+    found = {"machine": machine(), "kernels": rows, "formats": list(formats(size))}
+    found |= {"peers": peers(), "compounds": compounds(10 ** min(largest, 6))}
+    print("ns an element, to binary8, out= given")
+    table(rows, ["dtype", "size", "threads", "copy", "words", "floor", *SCHEMES])
+    print("\nby the floor")
+    ratios = [row | {scheme: row[scheme] / row["floor"] for scheme in SCHEMES} for row in rows]
+    table(ratios, ["dtype", "size", "threads", *SCHEMES])
+    print("\nto other formats, by so many random bits, float32, SR")
+    table(found["formats"], ["format", "bits", "SR"])
+    for name in ("peers", "compounds"):
+        print(f"\n{name}, ns an element")
+        for what, value in found[name].items():
+            print(f"  {what:32} {value:10.3f}")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "rounding.json").write_text(json.dumps(found, indent=1) + "\n")
+    draw(rows).savefig(out / "rounding.png")
 
 
 if __name__ == "__main__":

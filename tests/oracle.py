@@ -7,6 +7,7 @@ from functools import cache
 
 import ml_dtypes
 import numpy as np
+from gfloat.formats import format_info_bfloat16, format_info_binary16, format_info_ocp_e4m3, format_info_ocp_e5m2
 
 from srlib import Format
 
@@ -29,6 +30,12 @@ ML_DTYPES = {
     "e4m3": ml_dtypes.float8_e4m3fn,
     "bfloat16": ml_dtypes.bfloat16,
     "binary16": np.float16,
+}
+GFLOAT = {
+    "binary8": format_info_ocp_e5m2,
+    "e4m3": format_info_ocp_e4m3,
+    "bfloat16": format_info_bfloat16,
+    "binary16": format_info_binary16,
 }
 SCHEMES = ["RN", "RZ", "RU", "RD", "SR", "SR_eps(0.1)", "SR_eps(0.6)", "signed_SR_eps(0.1)", "signed_SR_eps(0.6)"]
 
