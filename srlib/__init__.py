@@ -3,6 +3,7 @@
 from srlib.arithmetic import Arithmetic
 from srlib.classifiers import LogisticRegression, TwoLayerNetwork
 from srlib.descent import History, gradient_descent, iterates, skeleton
+from srlib.exact import ExactLaw, exact_law
 from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.problems import DenseQuadratic, DiagonalQuadratic, LogisticLoss
@@ -13,6 +14,7 @@ __all__ = [
     "Arithmetic",
     "DenseQuadratic",
     "DiagonalQuadratic",
+    "ExactLaw",
     "Format",
     "History",
     "LogisticLoss",
@@ -20,6 +22,7 @@ __all__ = [
     "Philox",
     "Scheme",
     "TwoLayerNetwork",
+    "exact_law",
     "gradient_descent",
     "iterates",
     "mean_error",

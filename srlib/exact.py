@@ -1,0 +1,201 @@
+"""The exact law of one-dimensional low-precision gradient descent: a Markov chain on the format's values (SPEC D6)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array, diags_array, eye_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components
+from scipy.sparse.linalg import splu
+
+from srlib import checks
+from srlib.bounds import outcomes
+from srlib.formats import Format
+from srlib.schemes import Scheme
+
+
+@dataclass(frozen=True, eq=False)
+class ExactLaw:
+    """A Markov chain: the iterates of gradient descent in a low-precision format.
+
+    Attributes
+    ----------
+    values : float64 array of shape (states,)
+        All finite values of the format, ascending; before and after them −inf, inf and NaN, where a step can overflow
+        to these: states that are never left.
+    matrix : SciPy CSR array of shape (states, states)
+        Probability of going from a state (row) to another (column) in one step; rows sum to 1 up to rounding.
+    """
+
+    values: np.ndarray
+    matrix: csr_array
+
+    def state(self, x: float) -> int:
+        """Return the index of a value; raise ValueError if it is no state."""
+        same = np.flatnonzero((self.values == x) | (np.isnan(self.values) & np.isnan(x)))
+        if len(same) == 0:
+            raise ValueError(f"x is {x!r}; must be one of the {len(self.values)} values of the chain")
+        return int(same[0])
+
+    def distributions(self, x0: float, steps: int):
+        """Yield the probability of each state after 0, 1, …, `steps` steps from `x0`, as arrays of shape (states,)."""
+        law = np.zeros(len(self.values))
+        law[self.state(x0)] = 1.0
+        backward = self.matrix.T.tocsr()
+        yield law
+        for _ in range(checks.integer("steps", steps, 0)):
+            law = backward @ law
+            yield law
+
+    def distribution(self, x0: float, step: int) -> np.ndarray:
+        """Return the probability of each state after so many steps from `x0`."""
+        *_, last = self.distributions(x0, step)
+        return last
+
+    def expected(self, f: Callable, x0: float, steps: int) -> np.ndarray:
+        """Return E f(x̂_k) for k = 0 … steps, an array of shape (steps + 1,), from the value `x0`.
+
+        `f` maps an array of values to an array of the same shape. States that cannot be reached do not count, even
+        where f is not finite.
+        """
+        with np.errstate(all="ignore"):
+            values = np.asarray(f(self.values), dtype=np.float64)
+        laws = self.distributions(x0, steps)
+        return np.array([law[law > 0] @ values[law > 0] for law in laws])
+
+    @property
+    def stagnant(self) -> np.ndarray:
+        """The states that are never left, as a boolean array."""
+        return _leaving(self.matrix) == 0
+
+    def recurrent_classes(self) -> list[np.ndarray]:
+        """Return the closed sets of states that lead to each other, as arrays of indices; all other states are left."""
+        _, labels = connected_components(self.matrix, directed=True, connection="strong")
+        edges = self.matrix.tocoo()
+        crossing = labels[edges.row] != labels[edges.col]
+        open_classes = np.unique(labels[edges.row[crossing & (edges.data > 0)]])
+        order = np.argsort(labels, kind="stable")
+        members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+        closed = [states for states in members if labels[states[0]] not in open_classes]
+        return sorted(closed, key=lambda states: states[0])
+
+    def stationary(self, states: np.ndarray) -> np.ndarray:
+        """Return the stationary law on a recurrent class, an array of shape (states of the chain,)."""
+        inner = self.matrix[states][:, states]
+        law = np.zeros(len(self.values))
+        if len(states) == 1:
+            law[states] = 1.0
+            return law
+        # With the flow into the first state fixed to be 1, the balance of the others determines them.
+        balance = (eye_array(len(states)) - inner.T).tocsc()
+        others = splu(balance[1:, 1:]).solve(-balance[1:, [0]].toarray()[:, 0])
+        found = np.concatenate([[1.0], others])
+        law[states] = found / found.sum()
+        return law
+
+    def hitting_time(self, targets) -> np.ndarray:
+        """Return the expected number of steps to the first of some states, an array of shape (states,).
+
+        Parameters
+        ----------
+        targets : array of bool of shape (states,), or of indices
+
+        Returns
+        -------
+        array
+            0 for the targets, infinite where they are missed with positive probability.
+        """
+        hit = np.zeros(len(self.values), dtype=bool)
+        hit[targets] = True
+        stopped = diags_array(~hit * 1.0) @ self.matrix  # the chain up to its first visit
+        missing = ~_can_reach(stopped, hit)
+        certain = ~_can_reach(stopped, missing) & ~hit
+        times = np.where(hit, 0.0, np.inf)
+        if certain.any():
+            inner = self.matrix[certain][:, certain]
+            times[certain] = splu((eye_array(inner.shape[0]) - inner).tocsc()).solve(np.ones(inner.shape[0]))
+        return times
+
+
+def exact_law(
+    objective,
+    fmt: Format | str,
+    stepsize: float,
+    *,
+    gradient: Scheme | str = "SR",
+    multiply: Scheme | str = "SR",
+    update: Scheme | str = "SR",
+) -> ExactLaw:
+    """Return the law of x⁺ = fl₃(x − fl₂(t·fl₁(f′(x)))) on all values of a format, from the closed forms (SPEC D6).
+
+    Parameters
+    ----------
+    objective
+        Has ``gradient(x)``, for arrays of numbers; or a problem of srlib whose points have one component.
+    fmt, stepsize, gradient, multiply, update
+        As for `gradient_descent`; the gradient is rounded once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these, or the format has more than 2^20 values.
+    """
+    fmt, stepsize = Format.parse(fmt), checks.positive("stepsize", stepsize)
+    finite = fmt.values()
+    one = getattr(objective, "shape", None) == (1,)
+    with np.errstate(all="ignore"):
+        g = objective.gradient(finite[:, None])[:, 0] if one else objective.gradient(finite)
+    rows, ends, weights = np.arange(len(finite)), [], []
+    for g_hat, p1 in _outcomes(np.asarray(g, dtype=np.float64), fmt, gradient):
+        for u_hat, p2 in _outcomes(stepsize * g_hat, fmt, multiply):
+            for moved, p3 in _outcomes(finite - u_hat, fmt, update, u_hat):
+                ends.append(moved)
+                weights.append(p1 * p2 * p3)
+    ends, weights, starts = np.concatenate(ends), np.concatenate(weights), np.tile(rows, len(ends))
+    possible = weights > 0
+    ends, weights, starts = ends[possible], weights[possible], starts[possible]
+    values, first = _with_overflow(finite, ends)
+    columns = np.where(np.isnan(ends), len(values) - 1, np.searchsorted(values, ends))
+    absorbing = np.flatnonzero(~np.isfinite(values))
+    shape = (len(values), len(values))
+    data = np.concatenate([weights, np.ones(len(absorbing))])
+    places = np.concatenate([starts + first, absorbing]), np.concatenate([columns, absorbing])
+    return ExactLaw(values, coo_array((data, places), shape=shape).tocsr())
+
+
+def _outcomes(y, fmt, scheme, v=None):
+    """Return what `outcomes` does, where what is not finite stays or becomes what overflow makes of it."""
+    finite = np.isfinite(y)
+    inner = outcomes(np.where(finite, y, 0.0), fmt, scheme, v)
+    beyond = {"inf": y, "nan": np.full_like(y, np.nan), "saturate": np.copysign(fmt.largest, y)}[fmt.overflow]
+    beyond = np.where(np.isnan(y), y, beyond)
+    lower, upper = ((np.where(finite, value, beyond), p) for value, p in inner)
+    return [(lower[0], np.where(finite, lower[1], 1.0)), (upper[0], np.where(finite, upper[1], 0.0))]
+
+
+def _with_overflow(finite, ends):
+    """Return the states, those of `ends` that are not finite among them, and the index of the first finite one."""
+    before = [-np.inf] if np.any(ends == -np.inf) else []
+    after = [value for value, reached in ((np.inf, ends == np.inf), (np.nan, np.isnan(ends))) if np.any(reached)]
+    return np.concatenate([before, finite, after]), len(before)
+
+
+def _leaving(matrix):
+    """Return the probability of leaving each state."""
+    edges = matrix.tocoo()
+    away = edges.row != edges.col
+    return np.bincount(edges.row[away], edges.data[away], matrix.shape[0])
+
+
+def _can_reach(matrix, targets):
+    """Return from which states a chain can come to one of the targets, themselves included."""
+    edges, beyond = matrix.tocoo(), matrix.shape[0]  # one more node, from which the walk back to the targets starts
+    possible, ends = edges.data > 0, np.flatnonzero(targets)
+    backward = (
+        np.concatenate([edges.col[possible], np.full(len(ends), beyond)]),
+        np.concatenate([edges.row[possible], ends]),
+    )
+    graph = coo_array((np.ones(len(backward[0])), backward), shape=(beyond + 1, beyond + 1)).tocsr()
+    found = np.zeros(beyond + 1, dtype=bool)
+    found[breadth_first_order(graph, beyond, return_predecessors=False)] = True
+    return found[:beyond]

@@ -1,0 +1,179 @@
+"""The exact law against an enumeration in exact rationals, one number at a time, and against ensembles."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srlib import DiagonalQuadratic, Format, Philox, exact_law, gradient_descent
+
+
+class Quadratic:
+    def __init__(self, curvature, minimiser):
+        self.curvature, self.minimiser = curvature, minimiser
+
+    def f(self, x):
+        return 0.5 * self.curvature * (x - self.minimiser) ** 2
+
+    def gradient(self, x):
+        return self.curvature * (x - self.minimiser)
+
+
+def options(y, fmt, scheme, v=1.0):
+    """What rounding makes of a number, each with its probability, as a dict."""
+    overflow = {"inf": math.inf, "nan": math.nan, "saturate": oracle.largest(fmt)}[fmt.overflow]
+    if not math.isfinite(y) or abs(y) >= oracle.magnitudes(fmt)[-1]:
+        return {math.copysign(overflow, y): Fraction(1)}
+    below, above, theta = oracle.locate(y, fmt)
+    odd = theta != 0 and Fraction(below) / (Fraction(above) - Fraction(below)) % 2 == 1
+    chance = Fraction(0) if theta == 0 else Fraction(oracle.prob_away(scheme, theta, odd, y, v, np.float64))
+    found = {}
+    for magnitude, p in ((below, 1 - chance), (above, chance)):
+        end = math.copysign(overflow if magnitude > oracle.largest(fmt) else magnitude, y)
+        found[end] = found.get(end, 0) + p
+    return {end: p for end, p in found.items() if p}
+
+
+def successors(x, problem, fmt, stepsize, gradient, multiply, update):
+    """Where a step from x can lead, each with its probability."""
+    found = {}
+    for g, p1 in options(problem.gradient(x), fmt, gradient).items():
+        for u, p2 in options(stepsize * g, fmt, multiply).items():
+            for end, p3 in options(x - u, fmt, update, u).items():
+                end = end + 0.0  # one zero
+                found[end] = found.get(end, 0) + p1 * p2 * p3
+    return found
+
+
+FORMATS = st.builds(
+    Format,
+    st.just("small"),
+    st.integers(2, 4),
+    st.integers(-4, 0),
+    st.integers(1, 4),
+    subnormals=st.booleans(),
+    overflow=st.sampled_from(["inf", "saturate"]),
+)
+UNSIGNED = ["RN", "RZ", "SR", "SR_eps(0.1)", "SR_eps(0.6)"]
+QUADRATICS = st.builds(Quadratic, st.sampled_from([0.25, 0.7, 1.0, 3.0]), st.floats(-12, 12).map(lambda x: round(x, 2)))
+
+
+@settings(max_examples=60)
+@given(
+    FORMATS,
+    QUADRATICS,
+    st.sampled_from([2.0**-5, 0.1, 0.375, 1.0, 1.7]),
+    st.sampled_from(UNSIGNED),
+    st.sampled_from(UNSIGNED),
+    st.sampled_from([*UNSIGNED, "signed_SR_eps(0.1)", "signed_SR_eps(0.6)"]),
+)
+def test_it_is_the_law_that_rationals_give(fmt, problem, stepsize, gradient, multiply, update):
+    sites = {"gradient": gradient, "multiply": multiply, "update": update}
+    law = exact_law(problem, fmt, stepsize, **sites)
+    dense = law.matrix.toarray()
+    finite = fmt.values()
+    for x in finite.tolist():
+        expected = successors(x, problem, fmt, stepsize, gradient, multiply, update)
+        row = dense[law.state(x)]
+        assert {law.values[k] for k in np.flatnonzero(row)} == set(expected)
+        for end, p in expected.items():
+            assert row[law.state(end)] == pytest.approx(float(p), abs=1e-12)
+    start = finite[len(finite) // 3]
+    chain = {float(start): Fraction(1)}
+    means = law.expected(np.arctan, start, 4)
+    for k in range(5):
+        assert means[k] == pytest.approx(sum(float(p) * math.atan(x) for x, p in chain.items()), abs=1e-12)
+        ahead = {}
+        for x, p in chain.items():
+            moves = successors(x, problem, fmt, stepsize, gradient, multiply, update) if math.isfinite(x) else {x: 1}
+            for end, q in moves.items():
+                ahead[end] = ahead.get(end, 0) + p * q
+        chain = ahead
+
+
+def test_states_without_a_number_are_kept():
+    law = exact_law(Quadratic(1.0, 0.0), Format("small", 3, -2, 2, overflow="nan"), 30.0)
+    assert np.isnan(law.values[-1]) and law.matrix[[len(law.values) - 1]].toarray()[0, -1] == 1
+    assert law.distribution(3.0, 1)[law.state(math.nan)] == 1
+    assert np.isnan(law.expected(lambda x: x, 3.0, 2)[1:]).all()
+    law = exact_law(Quadratic(1.0, 0.0), "binary8", 2.0**15, update="RN")
+    assert {law.values[0], law.values[-1]} == {-np.inf, np.inf}
+    assert law.stagnant[[0, -1]].all()
+
+
+@pytest.mark.parametrize("update", ["RN", "SR", "signed_SR_eps(0.2)"])
+def test_an_ensemble_agrees_within_its_confidence_and_has_the_support(update):
+    """24 means of 20,000 runs: |z| ≤ 6 fails by chance below once in 10^7."""
+    replicates, steps = 20_000, 12
+    problem = DiagonalQuadratic(np.array([1.0]), np.array([1024.0]))
+    first = "RN" if update == "RN" else "SR"
+    sites = {"gradient": first, "multiply": first, "update": update}
+    law = exact_law(problem, "binary8", 0.0625, **sites)
+    start = np.array([3584.0])
+    run = gradient_descent(
+        problem, start, stepsize=0.0625, steps=steps, fmt="binary8", rng=Philox(1, replicates), **sites
+    )
+    f = lambda x: 0.5 * (x - 1024.0) ** 2  # noqa: E731
+    mean, square = law.expected(f, 3584.0, steps), law.expected(lambda x: f(x) ** 2, 3584.0, steps)
+    deviation = np.sqrt(np.maximum(square - mean**2, 0) / replicates)
+    assert np.all(np.abs(run.objective.mean(axis=1) - mean) <= 6 * deviation + 1e-9 * mean)
+    reached = law.distribution(3584.0, steps) > 0
+    assert set(np.unique(run.x)) <= set(law.values[reached])
+    likely = law.distribution(3584.0, steps) > 0.005
+    assert set(law.values[likely]) <= set(np.unique(run.x))
+
+
+def test_hitting_times_are_those_of_first_steps_and_infinite_where_the_target_can_be_missed():
+    law = exact_law(Quadratic(1.0, 1024.0), "binary8", 0.0625, update="signed_SR_eps(0.1)")
+    target = law.state(1024.0)
+    times = law.hitting_time([target])
+    assert times[target] == 0
+    inside = np.isfinite(times) & (np.arange(len(times)) != target)
+    assert inside.sum() > 100
+    np.testing.assert_allclose(times[inside], 1 + (law.matrix @ np.where(np.isfinite(times), times, 0))[inside])
+    stuck = exact_law(Quadratic(1.0, 1024.0), "binary8", 0.0625, gradient="RN", multiply="RN", update="RN")
+    assert np.isinf(stuck.hitting_time([target])[stuck.state(3584.0)])
+    with_mask = law.hitting_time(law.values == 1024.0)
+    np.testing.assert_array_equal(with_mask, times)
+
+
+def test_recurrent_classes_are_closed_and_the_stationary_law_is_kept():
+    law = exact_law(Quadratic(1.0, 3.3), "binary8", 0.25)
+    classes = law.recurrent_classes()
+    (walking,) = [states for states in classes if len(states) > 1]
+    assert law.matrix[walking][:, walking].sum() == pytest.approx(len(walking))
+    stationary = law.stationary(walking)
+    assert stationary.sum() == pytest.approx(1) and np.all(stationary[walking] > 0)
+    np.testing.assert_allclose(law.matrix.T @ stationary, stationary, atol=1e-14)
+    np.testing.assert_allclose(law.distribution(3.0, 3000), stationary, atol=1e-9)
+    for states in classes:
+        if len(states) == 1:
+            assert law.stagnant[states[0]] and law.stationary(states)[states[0]] == 1
+
+
+@pytest.mark.parametrize("fmt", ["bfloat16", "binary16"])
+def test_formats_of_sixteen_bits_have_all_their_values(fmt):
+    law = exact_law(Quadratic(1.0, 0.3), fmt, 0.125, update="signed_SR_eps(0.25)")
+    assert len(law.values) >= len(Format.parse(fmt).values())
+    np.testing.assert_allclose(law.matrix.sum(axis=1), 1, rtol=1e-14)
+    assert np.diff(law.matrix.indptr).max() <= 8
+    assert np.all(np.diff(law.expected(Quadratic(1.0, 0.3).f, 2.0, 20)[:15]) < 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((Quadratic(1, 0), "binary7", 0.5), "format is 'binary7'"),
+        ((Quadratic(1, 0), "binary8", 0.0), "stepsize is 0.0; must be finite and positive"),
+        ((Quadratic(1, 0), "binary32", 0.5), "binary32"),
+    ],
+)
+def test_bad_input_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        exact_law(*arguments)
+    with pytest.raises(ValueError, match=r"x is 1\.1; must be one of"):
+        exact_law(Quadratic(1, 0), "binary8", 0.5).state(1.1)
