@@ -48,7 +48,7 @@ def test_each_claim_is_tested_on_figures_that_exist():
 
 
 def unstick(numbers):
-    numbers["RN"] = {key: value[:1] for key, value in numbers["SR"].items()}
+    numbers["RN"]["loss"] = [[0.9 * loss for loss in numbers["SR"]["loss"][0]]]
 
 
 def biased(numbers):

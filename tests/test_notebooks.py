@@ -90,7 +90,8 @@ def test_a_committed_record_is_of_the_paper_profile_and_of_the_committed_code_pa
     defaults = {parameter.name: ast.literal_eval(parameter.default) for parameter in notebook.parameters}
     assert record["parameters"].keys() == defaults.keys() - UNRECORDED
     given = {name: value for name, value in defaults.items() if value is not None and name not in UNRECORDED}
-    assert {name: record["parameters"][name] for name in given} == given
+    assert {name: record["parameters"][name] for name in given} == given | {"profile": "paper"}
+    assert record["identity"] == identity(notebook.path, record["parameters"])
 
 
 def test_the_committed_results_gallery_and_claims_are_those_of_the_committed_records():
