@@ -12,11 +12,12 @@ python = $(firstword $(foreach p,$(PYTHON),$(shell $(p) -c '$(new_enough)' 2>/de
 bin = $(VENV)/bin
 sources = $(wildcard srlib tests notebooks benchmarks)
 installed = $(VENV)/.installed
+peers = $(VENV)/.peers
 
-.PHONY: help figures update test bench lab lint lock clean
+.PHONY: help figures update test bench bench-gpu lab lint lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 figures: $(installed) ## every figure and claim, into build/ (PROFILE=quick or paper, JOBS=2)
 	$(bin)/srlib regenerate --profile $(PROFILE) --out build --jobs $(JOBS)
@@ -32,9 +33,12 @@ update: $(installed) ## what is committed: figures and results at paper scale (N
 	$(bin)/jupyter nbconvert --to notebook --execute --inplace --log-level=ERROR \
 	    --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.extra_arguments=--log-level=ERROR notebooks/*.ipynb
 
-bench: $(installed) ## speed of the kernels and of an epoch, each against its limit
+bench: $(peers) ## speed of the kernels beside a floor and peers, and of an epoch beside its limit, into build/
 	$(bin)/python benchmarks/rounding.py
 	$(bin)/python benchmarks/epoch.py
+
+bench-gpu: $(installed) ## speed of the CUDA kernel beside a copy on the device, into build/ (needs the extra gpu)
+	$(bin)/python benchmarks/gpu.py
 
 test: $(installed) ## the unit tests, then every notebook, output for output
 	$(bin)/pytest
@@ -52,6 +56,10 @@ lock: ## pin what pyproject.toml asks for, keeping the pins that still fit (need
 	    --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	    --custom-compile-command 'make lock'
 
+	uv pip compile pyproject.toml --extra bench --quiet --output-file benchmarks/requirements.lock \
+	    --constraint requirements.lock --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	    --custom-compile-command 'make lock'
+
 clean: ## remove what was built, but not the environment
 	rm -rf build dist *.egg-info .hypothesis .pytest_cache .ruff_cache
 	find $(sources) -name __pycache__ -prune -exec rm -rf {} +
@@ -62,4 +70,8 @@ $(installed): pyproject.toml requirements.lock
 	$(python) -m venv $(if $(wildcard $@),--clear) $(VENV)
 	$(bin)/pip install --quiet --require-hashes -r requirements.lock
 	$(bin)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+$(peers): $(installed) benchmarks/requirements.lock
+	$(bin)/pip install --quiet --require-hashes -r benchmarks/requirements.lock
 	touch $@
