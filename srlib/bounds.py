@@ -7,6 +7,7 @@ from array_api_compat import array_namespace
 from scipy.stats import t
 
 from srlib import checks
+from srlib.arithmetic import matmul
 from srlib.descent import iterates, significant
 from srlib.formats import Format
 from srlib.problems import distance
@@ -84,7 +85,7 @@ class Certificate:
         L, t, and R = ‖x̂₀ − x*‖.
     beta, eta, c : arrays of shape (steps, replicates)
         Of each state that a step starts from: ⟨g, b⟩ = −β·t‖g‖², E‖e‖² = η·(t/L)‖g‖² with g = ∇f(x̂), and
-        c = 1 − η + 2(1 − Lt)β.
+        c = 1 − η + 2(1 − Lt)β, or what a smoothness matrix makes of it: E f(x̂⁺) ≤ f(x̂) − (t/2)·c·‖g‖².
     distance : array of shape (steps + 1, replicates)
         ‖x̂_k − x*‖.
     gap : array of shape (steps + 1, replicates)
@@ -144,7 +145,18 @@ class Certificate:
 
 
 def certify(
-    problem, x0, *, lipschitz: float, minimiser, stepsize: float, steps: int, fmt, rng=None, progress=None, **schemes
+    problem,
+    x0,
+    *,
+    lipschitz: float,
+    minimiser,
+    stepsize: float,
+    steps: int,
+    fmt,
+    smoothness=None,
+    rng=None,
+    progress=None,
+    **schemes,
 ) -> Certificate:
     """Run gradient descent and compute the constants of its convergence bound at each state of each replicate.
 
@@ -158,6 +170,10 @@ def certify(
         L, a Lipschitz constant of the gradient.
     minimiser : array
         x*.
+    smoothness : float64 array of shape (n,) or (n, n), optional
+        A symmetric matrix M, or its diagonal if it has no other elements, with ∇²f ⪯ M everywhere. Then c is that of
+        SPEC D8, which charges each component with its own curvature:
+        c = 2 − t·gᵀMg/‖g‖² − 2⟨g − tMg, b⟩/(t‖g‖²) − E[eᵀMe]/(t‖g‖²).
     **schemes
         ``gradient``, ``multiply`` and ``update``.
 
@@ -177,19 +193,34 @@ def certify(
         for x in walk:
             states.append([significant(problem.f(x)) - optimum, significant(distance(x, minimiser))])
             if len(constants) < steps:
-                constants.append(_constants(problem, x, lipschitz, options))
+                constants.append(_constants(problem, x, lipschitz, smoothness, options))
     beta, eta, c = (np.array(values) for values in zip(*constants, strict=True))
     gap, away = (significant(np.array(values).reshape(len(states), -1)) for values in zip(*states, strict=True))
     return Certificate(lipschitz, stepsize, float(away[0].max()), beta, eta, c, away, gap)
 
 
-def _constants(problem, x, lipschitz, options):
+def _constants(problem, x, lipschitz, smoothness, options):
     xp, stepsize = array_namespace(x), options["stepsize"]
     g = problem.gradient(x)
     mean, variance = total_error(x, g, **options)
     square = xp.sum(g * g, axis=-1)
     beta = -xp.sum(g * mean, axis=-1) / (stepsize * square)
     eta = xp.sum(mean * mean + variance, axis=-1) * lipschitz / (stepsize * square)
-    c = 1 - eta + 2 * (1 - lipschitz * stepsize) * beta
+    if smoothness is None:
+        c = 1 - eta + 2 * (1 - lipschitz * stepsize) * beta
+    else:
+        c = _sharper(xp, g, mean, variance, smoothness, stepsize) / square
     # To 12 decimals: the rest is rounding noise, which depends on the machine; adding 0 turns −0 into 0.
     return [np.atleast_1d(np.round(significant(values), 12) + 0.0) for values in (beta, eta, c)]
+
+
+def _sharper(xp, g, mean, variance, smoothness, stepsize):
+    """Return c·‖g‖² of SPEC D8."""
+    if smoothness.ndim == 1:
+        curved, bent, diagonal = smoothness * g, smoothness * mean, smoothness
+    else:
+        curved, bent = (matmul(vector, smoothness, 0.0) for vector in (g, mean))
+        diagonal = xp.linalg.diagonal(smoothness)
+    expected = xp.sum(mean * bent + diagonal * variance, axis=-1)
+    along = xp.sum((g - stepsize * curved) * mean, axis=-1)
+    return 2 * xp.sum(g * g, axis=-1) - stepsize * xp.sum(g * curved, axis=-1) - (2 * along + expected) / stepsize

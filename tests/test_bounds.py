@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import locate, prob_away
 
-from srlib import DiagonalQuadratic, Format, LogisticRegression, Philox, gradient_descent, round_to
+from srlib import (
+    DenseQuadratic,
+    DiagonalQuadratic,
+    Format,
+    LogisticRegression,
+    Philox,
+    gradient_descent,
+    iterates,
+    round_to,
+)
 from srlib.bounds import certify, convergence_bound, outcomes, total_error
 
 BIASED = {"gradient": "SR_eps(0.25)", "multiply": "SR", "update": "signed_SR_eps(0.25)"}
@@ -200,3 +209,47 @@ def test_what_has_no_certificate_is_refused():
         certified(lipschitz=0.0)
     with pytest.raises(ValueError, match="steps is 0; must be at least 1"):
         certified(steps=0)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_with_the_matrix_of_a_quadratic_the_inequality_of_the_step_is_an_equality(dense):
+    """SPEC D8, at each state of an ensemble, where E f after a step is enumerated component by component."""
+    rng = np.random.default_rng(5)
+    curvatures, minimiser = np.geomspace(1, 1e-2, 30), np.linspace(1, 2, 30)
+    problem, matrix = QUADRATIC, curvatures
+    if dense:
+        basis = np.linalg.qr(rng.standard_normal((30, 30)))[0]
+        matrix = basis @ np.diag(curvatures) @ basis.T
+        matrix = (matrix + matrix.T) / 2
+        problem = DenseQuadratic(matrix, minimiser)
+    options = {"stepsize": 0.5, "fmt": "binary8", **BIASED}
+    found = certify(
+        problem, np.zeros(30), lipschitz=1.0, minimiser=minimiser, steps=6, smoothness=matrix,
+        rng=Philox(3, 4), **options,
+    )  # fmt: skip
+    walk = iterates(problem, np.zeros(30), steps=6, rng=Philox(3, 4), **options)
+    for k, x in zip(range(6), walk, strict=False):
+        g = problem.gradient(x)
+        mean, variance = total_error(x, g, **options)
+        moved = x - 0.5 * g + mean
+        diagonal = np.diag(matrix) if dense else curvatures
+        expected = problem.f(moved) + 0.5 * (diagonal * variance).sum(axis=-1)
+        np.testing.assert_allclose(expected, problem.f(x) - 0.25 * found.c[k] * (g * g).sum(axis=-1), rtol=1e-9)
+
+
+def test_with_equal_curvatures_the_sharper_constant_is_the_scalar_one_and_what_that_gives_away():
+    problem = DiagonalQuadratic(np.full(20, 0.5), np.linspace(1, 2, 20))
+    options = {"lipschitz": 0.5, "minimiser": problem.minimiser, "stepsize": 0.75, "fmt": "bfloat16", "steps": 5}
+    scalar = certify(problem, np.zeros(20), rng=Philox(1, 3), **options, **BIASED)
+    sharper = certify(problem, np.zeros(20), smoothness=np.full(20, 0.5), rng=Philox(1, 3), **options, **BIASED)
+    np.testing.assert_allclose(sharper.c, scalar.c + 1 - 0.5 * 0.75, rtol=1e-9)
+
+
+def test_the_sharper_constant_certifies_longer_where_curvatures_differ():
+    options = {"lipschitz": 1.0, "minimiser": QUADRATIC.minimiser, "stepsize": 0.5, "fmt": "binary8", "steps": 60}
+    scalar = certify(QUADRATIC, np.zeros(30), rng=Philox(2, 20), **options, **UNBIASED)
+    sharper = certify(
+        QUADRATIC, np.zeros(30), smoothness=QUADRATIC.curvatures, rng=Philox(2, 20), **options, **UNBIASED
+    )
+    assert sharper.certified > scalar.certified
+    assert np.all(sharper.upper_limit()[: sharper.certified + 1] <= sharper.bound)
