@@ -6,7 +6,7 @@ from srlib.descent import History, gradient_descent, iterates, skeleton
 from srlib.exact import ExactLaw, exact_law
 from srlib.formats import Format
 from srlib.philox import Philox
-from srlib.problems import DenseQuadratic, DiagonalQuadratic, LogisticLoss
+from srlib.problems import DenseQuadratic, DiagonalQuadratic, Huber, LogisticLoss, nesterov_quadratic
 from srlib.rounding import round_to
 from srlib.schemes import Scheme, mean_error, prob_up, variance
 
@@ -17,6 +17,7 @@ __all__ = [
     "ExactLaw",
     "Format",
     "History",
+    "Huber",
     "LogisticLoss",
     "LogisticRegression",
     "Philox",
@@ -26,6 +27,7 @@ __all__ = [
     "gradient_descent",
     "iterates",
     "mean_error",
+    "nesterov_quadratic",
     "prob_up",
     "round_to",
     "skeleton",

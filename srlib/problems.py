@@ -98,6 +98,58 @@ class DenseQuadratic:
         return distance(x, self.minimiser)
 
 
+def nesterov_quadratic(n: int, lipschitz: float = 1.0) -> DenseQuadratic:
+    """Return Nesterov's worst quadratic, L/8·(x_1² + Σ (x_i − x_{i+1})² + x_n²) − L/4·x_1 up to a constant (SPEC D7).
+
+    From x = 0 the iterate after k steps of gradient descent is 0 beyond its first k components.
+
+    Parameters
+    ----------
+    n : int
+        Number of components.
+    lipschitz : float
+        L, which the largest eigenvalue is below and comes near to.
+    """
+    n, lipschitz = checks.integer("n", n, 1), checks.positive("lipschitz", lipschitz)
+    chain = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    return DenseQuadratic(lipschitz / 4 * chain, 1 - np.arange(1, n + 1) / (n + 1))
+
+
+class Huber:
+    """Huber's function Σ h(x_i): h is L/2·x² up to |x| = w, and beyond it the tangent, L·w·(|x| − w/2) (SPEC D7).
+
+    With one component and w = R/(2Ltk + 1), k steps of gradient descent from R end at f = LR²/(4Ltk + 2), and no convex
+    function with this L and R is worse for Lt ≤ 1 (Drori and Teboulle 2014).
+
+    Parameters
+    ----------
+    lipschitz, width : float
+        L and w.
+    n : int
+        Number of components.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If L or w is not finite and positive, or n not a positive integer.
+    """
+
+    def __init__(self, lipschitz: float, width: float, n: int = 1):
+        self.lipschitz = checks.positive("lipschitz", lipschitz)
+        self.width = checks.positive("width", width)
+        self.shape = (checks.integer("n", n, 1),)
+
+    def f(self, x):
+        """Return the objective: `x` without its last axis."""
+        xp = array_namespace(x)
+        inner = xp.clip(xp.abs(x), 0.0, self.width)
+        return self.lipschitz * xp.sum(inner * (xp.abs(x) - inner / 2), axis=-1)
+
+    def gradient(self, x):
+        """Return L·min(|x|, w)·sign(x), of the shape of `x`."""
+        return self.lipschitz * array_namespace(x).clip(x, -self.width, self.width)
+
+
 def distance(x, y):
     """Return ‖x − y‖ along the last axis."""
     xp = array_namespace(x)

@@ -4,7 +4,7 @@ from scipy.linalg import eigvalsh
 from scipy.optimize import approx_fprime, check_grad
 from scipy.special import log_expit
 
-from srlib import DenseQuadratic, DiagonalQuadratic, LogisticLoss
+from srlib import DenseQuadratic, DiagonalQuadratic, Huber, LogisticLoss, gradient_descent, iterates, nesterov_quadratic
 from srlib.problems import matrix_with_spectrum
 
 
@@ -96,3 +96,52 @@ def test_the_logistic_loss_is_that_of_scipy_and_has_its_derivatives():
 def test_observations_that_are_none_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         LogisticLoss(*[change.get(i, array) for i, array in enumerate(observations())])
+
+
+def test_hubers_function_has_its_derivative_and_is_the_worst_case_of_gradient_descent():
+    """Drori and Teboulle: f after k steps is LR²/(4Ltk + 2)."""
+    x = np.linspace(-3, 3, 601).reshape(601, 1)
+    problem = Huber(2.0, 0.7)
+    slope = (problem.f(x + 1e-6) - problem.f(x - 1e-6)) / 2e-6
+    np.testing.assert_allclose(problem.gradient(x)[:, 0], slope, atol=2e-6)
+    assert problem.f(np.array([[0.7]])) == 2.0 * 0.7**2 / 2
+    for lipschitz, t, steps, radius in [(1.0, 1.0, 10, 1.0), (2.0, 0.25, 40, 3.0)]:
+        problem = Huber(lipschitz, radius / (2 * lipschitz * t * steps + 1))
+        run = gradient_descent(
+            problem, np.array([radius]), stepsize=t, steps=steps, fmt="binary64",
+            gradient="RN", multiply="RN", update="RN",
+        )  # fmt: skip
+        exact = lipschitz * radius**2 / (4 * lipschitz * t * steps + 2)
+        np.testing.assert_allclose(run.objective[-1], exact, rtol=1e-9)
+    both = Huber(1.0, 0.5, n=2)
+    assert both.f(np.array([0.25, 2.0])) == 0.25**2 / 2 + 0.5 * 1.75
+
+
+def test_nesterovs_quadratic_keeps_gradient_descent_in_its_first_components():
+    n, lipschitz = 12, 3.0
+    problem = nesterov_quadratic(n, lipschitz)
+    x = np.random.default_rng(1).standard_normal(n)
+    chain = lipschitz / 8 * (x[0] ** 2 + ((x[1:] - x[:-1]) ** 2).sum() + x[-1] ** 2) - lipschitz / 4 * x[0]
+    constant = lipschitz / 8 * (1 - 1 / (n + 1))
+    np.testing.assert_allclose(problem.f(x), chain + constant)
+    assert 0.9 * lipschitz < np.linalg.eigvalsh(problem.matrix).max() < lipschitz
+    walk = iterates(
+        problem, np.zeros(n), stepsize=1 / lipschitz, steps=5, fmt="binary64",
+        gradient="RN", multiply="RN", update="RN",
+    )  # fmt: skip
+    for k, point in enumerate(walk):
+        np.testing.assert_allclose(point[k:], 0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Huber(0.0, 1.0), "lipschitz is 0.0; must be finite and positive"),
+        (lambda: Huber(1.0, -1.0), "width is -1.0; must be finite and positive"),
+        (lambda: Huber(1.0, 1.0, 0), "n is 0; must be at least 1"),
+        (lambda: nesterov_quadratic(0), "n is 0; must be at least 1"),
+    ],
+)
+def test_worst_cases_that_are_none_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
