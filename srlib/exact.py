@@ -125,6 +125,7 @@ def exact_law(
     gradient: Scheme | str = "SR",
     multiply: Scheme | str = "SR",
     update: Scheme | str = "SR",
+    bits: int = 32,
 ) -> ExactLaw:
     """Return the law of x⁺ = fl₃(x − fl₂(t·fl₁(f′(x)))) on all values of a format, from the closed forms (SPEC D6).
 
@@ -134,6 +135,9 @@ def exact_law(
         Has ``gradient(x)``, for arrays of numbers; or a problem of srlib whose points have one component.
     fmt, stepsize, gradient, multiply, update
         As for `gradient_descent`; the gradient is rounded once.
+    bits : int
+        How many random bits each rounding has, 1 to 32: probabilities are rounded to multiples of 2^−bits, as those
+        that `Philox` realises.
 
     Raises
     ------
@@ -141,14 +145,15 @@ def exact_law(
         If a parameter is not of these, or the format has more than 2^20 values.
     """
     fmt, stepsize = Format.parse(fmt), checks.positive("stepsize", stepsize)
+    scale = 2.0 ** checks.integer("bits", bits, 1, 32)
     finite = fmt.values()
     one = getattr(objective, "shape", None) == (1,)
     with np.errstate(all="ignore"):
         g = objective.gradient(finite[:, None])[:, 0] if one else objective.gradient(finite)
     rows, ends, weights = np.arange(len(finite)), [], []
-    for g_hat, p1 in _outcomes(np.asarray(g, dtype=np.float64), fmt, gradient):
-        for u_hat, p2 in _outcomes(stepsize * g_hat, fmt, multiply):
-            for moved, p3 in _outcomes(finite - u_hat, fmt, update, u_hat):
+    for g_hat, p1 in _outcomes(np.asarray(g, dtype=np.float64), fmt, gradient, scale):
+        for u_hat, p2 in _outcomes(stepsize * g_hat, fmt, multiply, scale):
+            for moved, p3 in _outcomes(finite - u_hat, fmt, update, scale, u_hat):
                 ends.append(moved)
                 weights.append(p1 * p2 * p3)
     ends, weights, starts = np.concatenate(ends), np.concatenate(weights), np.tile(rows, len(ends))
@@ -163,14 +168,18 @@ def exact_law(
     return ExactLaw(values, coo_array((data, places), shape=shape).tocsr())
 
 
-def _outcomes(y, fmt, scheme, v=None):
-    """Return what `outcomes` does, where what is not finite stays or becomes what overflow makes of it."""
+def _outcomes(y, fmt, scheme, scale, v=None):
+    """Return what `outcomes` does, where what is not finite stays or becomes what overflow makes of it.
+
+    Probabilities are rounded to multiples of 1/scale; it does not matter whether those of moving up or away from zero.
+    """
     finite = np.isfinite(y)
     inner = outcomes(np.where(finite, y, 0.0), fmt, scheme, v)
     beyond = {"inf": y, "nan": np.full_like(y, np.nan), "saturate": np.copysign(fmt.largest, y)}[fmt.overflow]
     beyond = np.where(np.isnan(y), y, beyond)
     lower, upper = ((np.where(finite, value, beyond), p) for value, p in inner)
-    return [(lower[0], np.where(finite, lower[1], 1.0)), (upper[0], np.where(finite, upper[1], 0.0))]
+    up = np.where(finite, np.rint(upper[1] * scale) / scale, 0.0)
+    return [(lower[0], 1.0 - up), (upper[0], up)]
 
 
 def _with_overflow(finite, ends):

@@ -23,7 +23,7 @@ class Quadratic:
         return self.curvature * (x - self.minimiser)
 
 
-def options(y, fmt, scheme, v=1.0):
+def options(y, fmt, scheme, bits, v=1.0):
     """What rounding makes of a number, each with its probability, as a dict."""
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": oracle.largest(fmt)}[fmt.overflow]
     if not math.isfinite(y) or abs(y) >= oracle.magnitudes(fmt)[-1]:
@@ -31,6 +31,7 @@ def options(y, fmt, scheme, v=1.0):
     below, above, theta = oracle.locate(y, fmt)
     odd = theta != 0 and Fraction(below) / (Fraction(above) - Fraction(below)) % 2 == 1
     chance = Fraction(0) if theta == 0 else Fraction(oracle.prob_away(scheme, theta, odd, y, v, np.float64))
+    chance = Fraction(round(2**bits * chance), 2**bits)
     found = {}
     for magnitude, p in ((below, 1 - chance), (above, chance)):
         end = math.copysign(overflow if magnitude > oracle.largest(fmt) else magnitude, y)
@@ -38,12 +39,12 @@ def options(y, fmt, scheme, v=1.0):
     return {end: p for end, p in found.items() if p}
 
 
-def successors(x, problem, fmt, stepsize, gradient, multiply, update):
+def successors(x, problem, fmt, stepsize, gradient, multiply, update, bits):
     """Where a step from x can lead, each with its probability."""
     found = {}
-    for g, p1 in options(problem.gradient(x), fmt, gradient).items():
-        for u, p2 in options(stepsize * g, fmt, multiply).items():
-            for end, p3 in options(x - u, fmt, update, u).items():
+    for g, p1 in options(problem.gradient(x), fmt, gradient, bits).items():
+        for u, p2 in options(stepsize * g, fmt, multiply, bits).items():
+            for end, p3 in options(x - u, fmt, update, bits, u).items():
                 end = end + 0.0  # one zero
                 found[end] = found.get(end, 0) + p1 * p2 * p3
     return found
@@ -70,14 +71,15 @@ QUADRATICS = st.builds(Quadratic, st.sampled_from([0.25, 0.7, 1.0, 3.0]), st.flo
     st.sampled_from(UNSIGNED),
     st.sampled_from(UNSIGNED),
     st.sampled_from([*UNSIGNED, "signed_SR_eps(0.1)", "signed_SR_eps(0.6)"]),
+    st.sampled_from([1, 3, 32]),
 )
-def test_it_is_the_law_that_rationals_give(fmt, problem, stepsize, gradient, multiply, update):
-    sites = {"gradient": gradient, "multiply": multiply, "update": update}
+def test_it_is_the_law_that_rationals_give(fmt, problem, stepsize, gradient, multiply, update, bits):
+    sites = {"gradient": gradient, "multiply": multiply, "update": update, "bits": bits}
     law = exact_law(problem, fmt, stepsize, **sites)
     dense = law.matrix.toarray()
     finite = fmt.values()
     for x in finite.tolist():
-        expected = successors(x, problem, fmt, stepsize, gradient, multiply, update)
+        expected = successors(x, problem, fmt, stepsize, *sites.values())
         row = dense[law.state(x)]
         assert {law.values[k] for k in np.flatnonzero(row)} == set(expected)
         for end, p in expected.items():
@@ -89,7 +91,7 @@ def test_it_is_the_law_that_rationals_give(fmt, problem, stepsize, gradient, mul
         assert means[k] == pytest.approx(sum(float(p) * math.atan(x) for x, p in chain.items()), abs=1e-12)
         ahead = {}
         for x, p in chain.items():
-            moves = successors(x, problem, fmt, stepsize, gradient, multiply, update) if math.isfinite(x) else {x: 1}
+            moves = successors(x, problem, fmt, stepsize, *sites.values()) if math.isfinite(x) else {x: 1}
             for end, q in moves.items():
                 ahead[end] = ahead.get(end, 0) + p * q
         chain = ahead
