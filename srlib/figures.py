@@ -178,11 +178,7 @@ def stamp(path: Path, identity: str) -> None:
 
 def is_record(path: Path) -> bool:
     """Tell whether a file is the record of a figure, and not another that a notebook has written."""
-    try:
-        content = json.loads(path.read_text())
-    except ValueError:
-        return False
-    return isinstance(content, dict) and {"figure", "parameters", "sha256", "numbers"} <= content.keys()
+    return _read_record(path) is not None
 
 
 def load_record(path: Path) -> dict:
@@ -195,12 +191,22 @@ def load_record(path: Path) -> dict:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: there is no such record of a figure")
-    if not is_record(Path(path)):
+    record = _read_record(Path(path))
+    if record is None:
         raise ValueError(f"{path}: is not the record of a figure")
-    record = json.loads(Path(path).read_text())
     if record["sha256"] != digest(record["numbers"]):
         raise ValueError(f"{path}: the numbers are not those that its sha256 is of")
     return record
+
+
+def _read_record(path):
+    """Return what a file holds if it is a record, else None."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        return None
+    is_one = isinstance(content, dict) and {"figure", "parameters", "sha256", "numbers"} <= content.keys()
+    return content if is_one else None
 
 
 def digest(numbers: dict) -> str:

@@ -1,7 +1,7 @@
 """What the curves of an experiment say: summaries and paired comparisons, as tables."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import ttest_1samp
@@ -111,6 +111,16 @@ def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], stepsizes: Sequence
 def best_stepsize(points: Sequence[Mapping]) -> int:
     """Return the index of the stepsize with the smallest mean held-out error."""
     return int(np.argmin([np.mean(np.asarray(point["held_out"], dtype=np.float64)) for point in points]))
+
+
+def errors_at_best(sweep: Mapping[str, Sequence[Mapping]]) -> dict[str, np.ndarray]:
+    """Return for each scheme of a sweep its test errors at its best stepsize, in per cent, one a replicate."""
+    return {name: np.asarray(points[best_stepsize(points)]["error"], float) for name, points in sweep.items()}
+
+
+def proposed(schemes: Iterable[str]) -> list[str]:
+    """Return the names of those schemes that the paper proposes."""
+    return [scheme for scheme in schemes if scheme.startswith(("SR_eps", "signed", "both"))]
 
 
 def gain_of_bound(certificate: Mapping) -> float:

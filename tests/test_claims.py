@@ -104,6 +104,24 @@ def test_a_bound_that_the_objective_exceeds_is_a_limit_of_c5(records):
     assert not claim.limits[0].passed
 
 
+def test_the_gain_at_the_best_stepsize_is_over_binary64_at_any(records):
+    def limit():
+        (claim,) = [claim for claim in evaluate(records) if claim.name == "C6"]
+        return claim.limits[-1]
+
+    def helpless(numbers):
+        for point in numbers["sweep"]["binary64"]:
+            point["error"] = [99.0]
+
+    def lucky(numbers):
+        numbers["sweep"]["binary64"][-1] |= {"error": [0.0], "held_out": [99.0]}
+
+    change(records, "stepsizes", helpless)
+    assert limit().passed
+    change(records, "stepsizes", lucky)
+    assert not limit().passed
+
+
 def test_srlib_claims_prints_a_table_and_writes_claims_json(records):
     (records / "claims.json").unlink()
     result = CliRunner().invoke(main, ["claims", "--figures", str(records)])
