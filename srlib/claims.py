@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from srlib.figures import load_record
+from srlib.records import load_record
 from srlib.results import differences, errors_at_best, gain_of_bound, proposed
 from srlib.statistics import CONFIDENCE, mean_band
 

@@ -112,7 +112,7 @@ def regenerate(names, profile, backend, out, jobs, parameters, directory) -> Non
 def results(figures, directory) -> None:
     """Write what the records of all figures say: RESULTS.md beside their directory, and a gallery in it."""
     # Here, because they import Matplotlib and SciPy, which the other commands do not need.
-    from srlib.figures import write_atomically
+    from srlib.records import write_atomically
     from srlib.report import gallery, results_page
 
     try:
@@ -132,7 +132,7 @@ def results(figures, directory) -> None:
 def claims(figures) -> None:
     """Test each claim of the paper's abstract on the records of all figures; also write claims.json beside them."""
     from srlib.claims import as_json, evaluate, ledger  # here, as above
-    from srlib.figures import write_atomically
+    from srlib.records import write_atomically
 
     try:
         found = evaluate(figures)

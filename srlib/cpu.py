@@ -321,7 +321,7 @@ def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool
     rng : Philox
         Of which a stochastic rule takes a draw, `multiply` first.
     """
-    flat, slope = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(g).reshape(-1)
+    flat, slope = x.ravel(), g.ravel()
     out = np.empty_like(flat)
     where, sites = place(flat.size, rng), []
     for rule in (multiply, update):
@@ -337,10 +337,11 @@ def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool
 
 def place(size, rng):
     """Return the size of a replicate, the number of the first, the step to the next, and the seed as int64."""
-    if rng is None:
-        return size or 1, 0, 1, 0
-    replicates = rng.numbers()
-    return size // len(replicates) or 1, replicates.start, replicates.step, _signed(rng.seed)
+    seed = 0 if rng is None else _signed(rng.seed)
+    if rng is None or rng.replicates is None:
+        return size or 1, 0, 1, seed
+    replicates = rng.replicates
+    return size // len(replicates) or 1, replicates.start, replicates.step, seed
 
 
 def round_array(x, v, out, rule: Rule, rng=None):
@@ -354,8 +355,8 @@ def round_array(x, v, out, rule: Rule, rng=None):
     rng : Philox
         Of which a stochastic rule takes a draw.
     """
-    flat = np.ascontiguousarray(x).reshape(-1)
-    v = None if v is None else np.ascontiguousarray(v).reshape(-1)
+    flat = x.ravel()
+    v = None if v is None else v.ravel()
     target, room = (np.empty_like(flat), 0) if out is None else _target(out, flat, v)
     size = flat.size
     if rule.stochastic:
@@ -385,14 +386,13 @@ def _target(out, x, v):
     """Return a contiguous array for the result, made of `out` if it can be, and the room that x and v need aside."""
     if not out.flags.c_contiguous or not out.dtype.isnative:
         return np.empty_like(x), 0
-    target = out.reshape(-1)
     room = 0
     for read in (x,) if v is None else (x, v):
         if np.may_share_memory(out, read):
             if read.ctypes.data != out.ctypes.data:
                 return np.empty_like(x), 0
             room = BLOCK
-    return target, room
+    return out.ravel(), room
 
 
 def in_threads(size, span, work=None, unit=BLOCK):

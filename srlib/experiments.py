@@ -12,8 +12,8 @@ from IPython import get_ipython
 from tqdm import tqdm
 
 from srlib.descent import gradient_descent, iterates, significant
-from srlib.figures import load_record, plain
 from srlib.formats import Format
+from srlib.records import load_record, plain
 from srlib.schemes import Scheme
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from srlib.figures import load_record
+from srlib.records import load_record
 from srlib.results import (
     at_best_stepsize,
     differences,

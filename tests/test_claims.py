@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from srlib.claims import Claim, Test, as_json, evaluate, ledger
 from srlib.cli import main
-from srlib.figures import digest
+from srlib.records import digest
 
 FIGURES = Path(__file__).parents[1] / "figures"
 

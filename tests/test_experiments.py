@@ -5,7 +5,8 @@ import pytest
 from srlib import DiagonalQuadratic, Philox, gradient_descent
 from srlib.bounds import total_error
 from srlib.experiments import compare, load_pieces, measured_beta, phases, setups
-from srlib.figures import plain, save_figure
+from srlib.figures import save_figure
+from srlib.records import plain
 from srlib.settings import Settings
 
 QUADRATIC = DiagonalQuadratic(np.array([1.0, 0.25, 0.1]), np.array([3.0, -7.0, 0.3]))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from srlib.experiments import setups
-from srlib.figures import digest, is_record, load_record, plot_band, save_figure, scheme_style, stamp, use_style
+from srlib.figures import plot_band, save_figure, scheme_style, use_style
+from srlib.records import digest
 from srlib.settings import Settings
 
 
@@ -71,22 +72,3 @@ def test_every_setup_has_a_line_of_its_own():
     styles = [scheme_style(setup.name) for setup in setups("binary8", [0.1, 0.2, 0.4])]
     assert all(a != b for a, b in combinations([(s["color"], str(s["linestyle"])) for s in styles], 2))
     assert len({style["label"] for style in styles}) == len(styles)
-
-
-@pytest.mark.parametrize("content", ["no JSON", "[1]", '{"figure": "f"}', "\xff"])
-def test_another_file_is_no_record(tmp_path, content):
-    path = tmp_path / "other.json"
-    path.write_bytes(content.encode("latin-1"))
-    assert not is_record(path)
-
-
-def test_a_stamp_is_all_that_changes_in_a_record(tmp_path):
-    settings = Settings("quick", "numpy", 1, str(tmp_path))
-    save_figure(plt.figure(), "kept", {"x": [1.0, 2.0]}, settings)
-    path = tmp_path / "kept.json"
-    before = load_record(path)
-    stamp(path, "abc")
-    assert is_record(path) and load_record(path) == before | {"identity": "abc"}
-    once = path.read_bytes()
-    stamp(path, "abc")
-    assert path.read_bytes() == once

@@ -44,6 +44,15 @@ def test_code_parameters_and_data_are_part_of_the_identity(tmp_path):
     assert len(set(found)) == 4
 
 
+def test_device_code_is_part_of_the_identity_where_it_runs(tmp_path, monkeypatch):
+    def both():
+        return [identity(notebook(tmp_path), {"fmt": "binary8", "backend": name}) for name in ("numpy", "cupy")]
+
+    before = both()
+    monkeypatch.setattr("srlib.batch.identity._device_code", lambda: "another")
+    assert [a == b for a, b in zip(before, both(), strict=True)] == [True, False]
+
+
 def test_the_modules_behind_a_notebook_are_those_that_it_uses_directly_or_not():
     assert _modules_behind("from srlib import Format") == {"formats", "checks"}
     behind = _modules_behind(CODE)

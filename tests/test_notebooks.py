@@ -17,7 +17,7 @@ from srlib.batch import find_notebooks, read_notebook
 from srlib.batch.identity import identity
 from srlib.claims import as_json, evaluate
 from srlib.cli import main
-from srlib.figures import digest
+from srlib.records import digest
 from srlib.report import gallery, results_page
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from srlib.bounds import convergence_bound
-from srlib.figures import digest
+from srlib.records import digest
 from srlib.report import gallery, results_page
 from srlib.results import gain_of_bound
 

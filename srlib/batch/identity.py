@@ -12,7 +12,8 @@ from importlib import resources
 from pathlib import Path
 
 # What arranges numbers that are already there, or runs what makes them.
-_WITHOUT_NUMBERS = {"batch", "claims", "cli", "figures", "report", "results"}
+_WITHOUT_NUMBERS = {"batch", "claims", "cli", "figures", "records", "report", "results"}
+_ON_DEVICES = {"gpu"}
 _LAYOUT = {tokenize.INDENT: "\1", tokenize.DEDENT: "\2", tokenize.NEWLINE: ";"}
 
 
@@ -20,7 +21,7 @@ def identity(notebook: str | Path, parameters: Mapping) -> str:
     """Return the SHA-256 of all that decides the numbers of a notebook's figures, except versions of other packages.
 
     It does not change with comments, docstrings, the layout of code or prose, nor with modules of `srlib` that the
-    notebook does not use.
+    notebook does not use, those for devices without `backend="cupy"` among them.
 
     Parameters
     ----------
@@ -38,9 +39,11 @@ def identity(notebook: str | Path, parameters: Mapping) -> str:
     cells = json.loads(notebook.read_text())["cells"]
     code = [c for c in cells if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", ())]
     source = "\n".join("".join(cell["source"]) for cell in code)
+    modules = _modules_behind(source) - (set() if parameters.get("backend") == "cupy" else _ON_DEVICES)
     parts = {
         "notebook": essence(source),
-        "srlib": {name: essence(_source(name)) for name in sorted(_modules_behind(source))},
+        "srlib": {name: essence(_source(name)) for name in sorted(modules)},
+        "device": _device_code() if modules & _ON_DEVICES else None,
         "parameters": dict(parameters),
         "data": _data(notebook.parent / parameters["dataset_dir"]) if "dataset_dir" in parameters else None,
     }
@@ -68,6 +71,11 @@ def essence(source: str) -> str:
 @cache
 def _source(name):
     return (resources.files("srlib") / f"{name}.py").read_text()
+
+
+@cache
+def _device_code():
+    return (resources.files("srlib") / "gpu.c").read_text()
 
 
 def _modules_behind(source):

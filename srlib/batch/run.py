@@ -15,6 +15,7 @@ from pathlib import Path
 
 from srlib.batch.identity import identity
 from srlib.batch.plan import Job
+from srlib.records import is_record, stamp
 
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -131,8 +132,6 @@ def execute(job: Job, out: Path, staging: Path) -> Outcome:
 
 
 def _stamp(notebook, figures):
-    from srlib.figures import is_record, stamp  # here, because it imports Matplotlib
-
     for path in filter(is_record, figures.glob("*.json")):
         stamp(path, identity(notebook, json.loads(path.read_text())["parameters"]))
 

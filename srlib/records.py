@@ -1,0 +1,83 @@
+"""Records: the numbers of a figure as JSON, with all that decides them."""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+
+def as_text(record):
+    """Return a record as JSON with each innermost list on one line."""
+    text = json.dumps(record, indent=1) + "\n"
+    return re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text)
+
+
+def stamp(path: Path, identity: str) -> None:
+    """Write into the record of a figure what it was made from: the identity of code, parameters and data."""
+    record = json.loads(path.read_text())
+    numbers = record.pop("numbers")
+    write_atomically(path, as_text(record | {"identity": identity, "numbers": numbers}).encode())
+
+
+def is_record(path: Path) -> bool:
+    """Tell whether a file is the record of a figure, and not another that a notebook has written."""
+    return _read_record(path) is not None
+
+
+def load_record(path: Path) -> dict:
+    """Return the record beside a figure.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, the file is no record, or its numbers have another digest than it says.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: there is no such record of a figure")
+    record = _read_record(Path(path))
+    if record is None:
+        raise ValueError(f"{path}: is not the record of a figure")
+    if record["sha256"] != digest(record["numbers"]):
+        raise ValueError(f"{path}: the numbers are not those that its sha256 is of")
+    return record
+
+
+def _read_record(path):
+    """Return what a file holds if it is a record, else None."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        return None
+    is_one = isinstance(content, dict) and {"figure", "parameters", "sha256", "numbers"} <= content.keys()
+    return content if is_one else None
+
+
+def digest(numbers: dict) -> str:
+    """Return the SHA-256 of numbers, as they are in a sidecar."""
+    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that others see as a whole or not at all."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        staged.write_bytes(content)
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def plain(value):
+    """Return a value as JSON has it: arrays and ranges as lists, and what is not finite as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | range):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value
