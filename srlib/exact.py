@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array, diags_array, eye_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
+from scipy.sparse.csgraph import breadth_first_order, connected_components, dijkstra
 from scipy.sparse.linalg import splu
 
 from srlib import checks
 from srlib.bounds import outcomes
 from srlib.formats import Format
-from srlib.schemes import Scheme
+from srlib.rounding import round_to
+from srlib.schemes import Scheme, prob_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +117,40 @@ class ExactLaw:
             times[certain] = splu((eye_array(inner.shape[0]) - inner).tocsc()).solve(np.ones(inner.shape[0]))
         return times
 
+    def least_expected(self, f: Callable, steps: int) -> np.ndarray:
+        """Return min E f(x̂_k) over all ways to choose among the outcomes of each step, from each state.
+
+        The choice may depend on the state and on the steps that are left, and on nothing of the future: Bellman's
+        recursion. The law of SR has both neighbours as outcomes wherever a number is between two, so that its least
+        expectation is that of any rounding.
+
+        Parameters
+        ----------
+        f : callable
+            As for `expected`; where it is not a number it counts as infinite.
+        steps : int
+
+        Returns
+        -------
+        array of shape (steps + 1, states)
+        """
+        with np.errstate(all="ignore"):
+            values = np.asarray(f(self.values), dtype=np.float64)
+        least = [np.where(np.isnan(values), np.inf, values)]
+        for _ in range(checks.integer("steps", steps, 0)):
+            least.append(np.minimum.reduceat(least[-1][self.matrix.indices], self.matrix.indptr[:-1]))
+        return np.array(least)
+
+    def fewest_steps(self, targets) -> np.ndarray:
+        """Return the number of steps to the first of some states under the best choice among the outcomes of each step.
+
+        Parameters and result as for `hitting_time`; infinite where the targets cannot be reached.
+        """
+        hit = np.zeros(len(self.values), dtype=bool)
+        hit[targets] = True
+        backward = self.matrix.T.tocsr()
+        return dijkstra(backward, indices=np.flatnonzero(hit), unweighted=True, min_only=True)
+
 
 def exact_law(
     objective,
@@ -124,7 +159,7 @@ def exact_law(
     *,
     gradient: Scheme | str = "SR",
     multiply: Scheme | str = "SR",
-    update: Scheme | str = "SR",
+    update: Scheme | str | Callable = "SR",
     bits: int = 32,
 ) -> ExactLaw:
     """Return the law of x⁺ = fl₃(x − fl₂(t·fl₁(f′(x)))) on all values of a format, from the closed forms (SPEC D6).
@@ -134,7 +169,8 @@ def exact_law(
     objective
         Has ``gradient(x)``, for arrays of numbers; or a problem of srlib whose points have one component.
     fmt, stepsize, gradient, multiply, update
-        As for `gradient_descent`; the gradient is rounded once.
+        As for `gradient_descent`; the gradient is rounded once. `update` may also be any other scheme, as a function of
+        theta and sign(v), arrays, that returns P(up).
     bits : int
         How many random bits each rounding has, 1 to 32: probabilities are rounded to multiples of 2^−bits, as those
         that `Philox` realises.
@@ -174,12 +210,21 @@ def _outcomes(y, fmt, scheme, scale, v=None):
     Probabilities are rounded to multiples of 1/scale; it does not matter whether those of moving up or away from zero.
     """
     finite = np.isfinite(y)
-    inner = outcomes(np.where(finite, y, 0.0), fmt, scheme, v)
+    between = np.where(finite, y, 0.0)
+    inner = _own_outcomes(between, fmt, scheme, v) if callable(scheme) else outcomes(between, fmt, scheme, v)
     beyond = {"inf": y, "nan": np.full_like(y, np.nan), "saturate": np.copysign(fmt.largest, y)}[fmt.overflow]
     beyond = np.where(np.isnan(y), y, beyond)
     lower, upper = ((np.where(finite, value, beyond), p) for value, p in inner)
     up = np.where(finite, np.rint(upper[1] * scale) / scale, 0.0)
     return [(lower[0], 1.0 - up), (upper[0], up)]
+
+
+def _own_outcomes(y, fmt, scheme, v):
+    """Return what `outcomes` does, for a function that returns P(up)."""
+    lower, upper = (round_to(y, fmt, way) for way in ("RD", "RU"))
+    theta = prob_up(y, fmt, "SR")
+    up = np.where(theta > 0, scheme(theta, np.sign(v)), 0.0)
+    return [(lower, 1 - up), (upper, up)]
 
 
 def _with_overflow(finite, ends):
