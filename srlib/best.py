@@ -79,9 +79,7 @@ def best_update(
         def update(theta, sign):
             return _prob_up(theta, sign, position, probability)
 
-        return [
-            exact_law(f, fmt, stepsize, gradient=gradient, multiply=multiply, update=update) for f in objectives
-        ]
+        return [exact_law(f, fmt, stepsize, gradient=gradient, multiply=multiply, update=update) for f in objectives]
 
     never = chains(np.zeros(knots))
     matrix = block_diag([law.matrix for law in never], format="csr")

@@ -63,7 +63,7 @@ UNSIGNED = ["RN", "RZ", "SR", "SR_eps(0.1)", "SR_eps(0.6)"]
 QUADRATICS = st.builds(Quadratic, st.sampled_from([0.25, 0.7, 1.0, 3.0]), st.floats(-12, 12).map(lambda x: round(x, 2)))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     FORMATS,
     QUADRATICS,
@@ -179,3 +179,42 @@ def test_bad_input_is_refused(arguments, message):
         exact_law(*arguments)
     with pytest.raises(ValueError, match=r"x is 1\.1; must be one of"):
         exact_law(Quadratic(1, 0), "binary8", 0.5).state(1.1)
+
+
+def test_a_scheme_can_be_a_function():
+    problem = Quadratic(1.0, 0.3)
+    own = exact_law(problem, "e4m3", 0.1, update=lambda theta, sign: np.clip(theta - 0.25 * sign, 0, 1))
+    named = exact_law(problem, "e4m3", 0.1, update="signed_SR_eps(0.25)")
+    assert np.array_equal(own.values, named.values, equal_nan=True)
+    assert abs(own.matrix - named.matrix).max() < 2.0**-30
+
+
+def brute_force(law, f, steps, state):
+    """The least f over all paths."""
+    reached = {state}
+    for _ in range(steps):
+        reached = {int(j) for i in reached for j in law.matrix[[i]].tocoo().col}
+    return min(f(law.values[j]) for j in reached)
+
+
+def test_the_best_policy_is_the_best_of_all_paths():
+    problem = Quadratic(1.0, 1.3)
+    law = exact_law(problem, Format("small", 3, -3, 2), 0.25)
+    least = law.least_expected(problem.f, 6)
+    steps = law.fewest_steps([law.state(1.25)])
+    for x in (-7.0, -0.5, 0.0, 2.0, 6.0):
+        state = law.state(x)
+        found = [brute_force(law, problem.f, k, state) for k in range(7)]
+        assert least[:, state].tolist() == found
+        assert steps[state] == next(
+            k for k in (*range(30), math.inf) if k > 29 or not brute_force(law, lambda y: y != 1.25, k, state)
+        )
+    one = exact_law(problem, "binary8", 0.25, gradient="RN", multiply="RN", update="RN")
+    assert np.array_equal(
+        one.least_expected(problem.f, 3)[3, 60:180], [one.expected(problem.f, x, 3)[3] for x in one.values[60:180]]
+    )
+
+
+def test_unreachable_targets_take_infinitely_many_steps():
+    law = exact_law(Quadratic(1.0, 0.0), "binary8", 2.0**-5, gradient="RN", multiply="RN", update="RN")
+    assert np.isinf(law.fewest_steps([law.state(0.0)])[law.state(1.0)])
