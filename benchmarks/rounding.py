@@ -20,6 +20,7 @@ from timing import best, copy, fill, machine
 from srlib import Arithmetic, Philox, round_to
 from srlib.arithmetic import descend
 from srlib.figures import WIDTH, scheme_style, use_style
+from srlib.results import table
 
 SCHEMES = ("RN", "SR", "SR_eps(0.1)", "signed_SR_eps(0.1)")
 FORMATS = ("binary8", "e4m3", "bfloat16", "binary16")
@@ -136,39 +137,63 @@ def draw(rows):
     return figure
 
 
-def table(rows, names):
-    """Print rows of numbers."""
-    print("  ".join(f"{name:>18}" for name in names))
-    for row in rows:
-        print(
-            "  ".join(f"{row[name]:18.3f}" if isinstance(row[name], float) else f"{row[name]!s:>18}" for name in names)
-        )
+def rows_of_text(rows, names):
+    """Return the columns with these names as a table in Markdown."""
+
+    def text(value):
+        return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+    return table([{name: text(row[name]) for name in names} for row in rows])
+
+
+def report(found):
+    """Return all that was found as Markdown."""
+    machine, rows, peers = found["machine"], found["kernels"], found["peers"]
+    ratios = [row | {scheme: row[scheme] / row["floor"] for scheme in SCHEMES} for row in rows]
+    own = {way: peers[f"srlib, {way}"] for way in ("RN", "SR")}
+    compared = [
+        {"to binary8": name, "ns": time, "by srlib": time / own["RN" if "RN" in name else "SR"]}
+        for name, time in peers.items()
+    ]
+    compounds = [{"what": name, "ns": time} for name, time in found["compounds"].items()]
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "numpy", "numba"))
+    return "\n\n".join(
+        [
+            "# Speed",
+            f"Nanoseconds an element, by `make bench` on {machine['processor']}, {machine['threads']} threads "
+            f"({versions}).",
+            "![Nanoseconds an element against size, with the floor](rounding.png)",
+            "To binary8, `out=` given. The floor is the larger of a copy of the array and a fill of as many Philox "
+            "words in cache, in as many threads, in the same run.",
+            rows_of_text(rows, ["dtype", "size", "threads", "copy", "words", "floor", *SCHEMES]),
+            "The same by the floor.",
+            rows_of_text(ratios, ["dtype", "size", "threads", *SCHEMES]),
+            "Other formats and fewer random bits: float32, SR.",
+            rows_of_text(found["formats"], ["format", "bits", "SR"]),
+            f"Peers: float64, {PEER_SIZE:,} elements.",
+            rows_of_text(compared, ["to binary8", "ns", "by srlib"]),
+            "A step of descent x − t·g, its two roundings in one pass or in two (an element); sums of products with "
+            "each partial sum rounded (a summand).",
+            rows_of_text(compounds, ["what", "ns"]),
+        ]
+    )
 
 
 @click.command()
 @click.option("--largest", default=8, show_default=True, help="Power of ten of the largest size.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
 def main(largest, out):
-    """Time everything; write OUT/rounding.json and OUT/rounding.png."""
+    """Time everything; print it and write it to OUT/rounding.json, rounding.md and rounding.png."""
     threads = numba.config.NUMBA_NUM_THREADS
     rows = list(kernels([10**power for power in range(3, largest + 1)]))
     numba.set_num_threads(threads)
-    size = 10 ** min(largest, 7)
-    found = {"machine": machine(), "kernels": rows, "formats": list(formats(size))}
+    found = {"machine": machine(), "kernels": rows, "formats": list(formats(10 ** min(largest, 7)))}
     found |= {"peers": peers(), "compounds": compounds(10 ** min(largest, 6))}
-    print("ns an element, to binary8, out= given")
-    table(rows, ["dtype", "size", "threads", "copy", "words", "floor", *SCHEMES])
-    print("\nby the floor")
-    ratios = [row | {scheme: row[scheme] / row["floor"] for scheme in SCHEMES} for row in rows]
-    table(ratios, ["dtype", "size", "threads", *SCHEMES])
-    print("\nto other formats, by so many random bits, float32, SR")
-    table(found["formats"], ["format", "bits", "SR"])
-    for name in ("peers", "compounds"):
-        print(f"\n{name}, ns an element")
-        for what, value in found[name].items():
-            print(f"  {what:32} {value:10.3f}")
+    text = report(found)
+    click.echo(text)
     out.mkdir(parents=True, exist_ok=True)
     (out / "rounding.json").write_text(json.dumps(found, indent=1) + "\n")
+    (out / "rounding.md").write_text(text + "\n")
     draw(rows).savefig(out / "rounding.png")
 
 

@@ -20,6 +20,8 @@ def test_the_kernels_are_timed_beside_their_floor_and_peers(tmp_path):
     assert found["machine"]["processor"] and (tmp_path / "rounding.png").stat().st_size > 0
     assert {row["dtype"] for row in found["kernels"]} == {"float32", "float64"}
     assert all(row["floor"] == max(row["copy"], row["words"]) > 0 for row in found["kernels"])
+    text = (tmp_path / "rounding.md").read_text()
+    assert text in said.stdout and found["machine"]["processor"] in text
     assert {"srlib, SR", "ml_dtypes, RN", "gfloat, RN", "NumPy by hand, SR"} <= found["peers"].keys()
 
 
