@@ -71,14 +71,14 @@ class ExactLaw:
 
     def recurrent_classes(self) -> list[np.ndarray]:
         """Return the closed sets of states that lead to each other, as arrays of indices; all other states are left."""
-        _, labels = connected_components(self.matrix, directed=True, connection="strong")
+        count, labels = connected_components(self.matrix, directed=True, connection="strong")
         edges = self.matrix.tocoo()
-        crossing = labels[edges.row] != labels[edges.col]
-        open_classes = np.unique(labels[edges.row[crossing & (edges.data > 0)]])
-        order = np.argsort(labels, kind="stable")
-        members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-        closed = [states for states in members if labels[states[0]] not in open_classes]
-        return sorted(closed, key=lambda states: states[0])
+        closed = np.ones(count, dtype=bool)
+        closed[labels[edges.row[(labels[edges.row] != labels[edges.col]) & (edges.data > 0)]]] = False
+        members = np.flatnonzero(closed[labels])
+        members = members[np.argsort(labels[members], kind="stable")]
+        classes = np.split(members, np.flatnonzero(np.diff(labels[members])) + 1)
+        return sorted(classes, key=lambda states: states[0])
 
     def stationary(self, states: np.ndarray) -> np.ndarray:
         """Return the stationary law on a recurrent class, an array of shape (states of the chain,)."""

@@ -101,7 +101,18 @@ def test_the_committed_results_gallery_and_claims_are_those_of_the_committed_rec
 
 
 UNRECORDED = {"output_dir", "pieces", "figures_dir"}  # they say nothing about the numbers
-SMALL = {"images": 300, "steps": 3, "replicates": 2, "draws": 1000, "seed": 7, "stepsizes": "[0.25, 0.5]"}
+SMALL = {
+    "images": 300,
+    "steps": 3,
+    "replicates": 2,
+    "draws": 1000,
+    "seed": 7,
+    "stepsizes": "[0.25, 0.5]",
+    "problems": 1,
+    "dimension": 20,
+    "terms": 600,
+    "largest_power": 6,
+}
 
 
 def regenerate(out, jobs, notebooks=tuple(DECLARED), **parameters):
