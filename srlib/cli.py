@@ -8,6 +8,9 @@ import click
 from tqdm import tqdm
 
 from srlib import batch
+from srlib.claims import as_json, evaluate, ledger
+from srlib.records import write_atomically
+from srlib.report import gallery, results_page
 from srlib.settings import BACKENDS, PROFILES, array_library
 
 _ROOT = Path(__file__).parents[1] if (Path(__file__).parents[1] / "notebooks").is_dir() else Path()
@@ -111,10 +114,6 @@ def regenerate(names, profile, backend, out, jobs, parameters, directory) -> Non
 @_notebooks
 def results(figures, directory) -> None:
     """Write what the records of all figures say: RESULTS.md beside their directory, and a gallery in it."""
-    # Here, because they import Matplotlib and SciPy, which the other commands do not need.
-    from srlib.records import write_atomically
-    from srlib.report import gallery, results_page
-
     try:
         pages = {
             figures.parent / "RESULTS.md": results_page(figures),
@@ -131,9 +130,6 @@ def results(figures, directory) -> None:
 @_figures
 def claims(figures) -> None:
     """Test each claim of the paper's abstract on the records of all figures; also write claims.json beside them."""
-    from srlib.claims import as_json, evaluate, ledger  # here, as above
-    from srlib.records import write_atomically
-
     try:
         found = evaluate(figures)
     except (OSError, ValueError) as error:
