@@ -1,13 +1,20 @@
 """The command `srlib`: list the notebooks, and regenerate every figure from them."""
 
 import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
-from tqdm import tqdm
 
-from srlib import batch
+from srlib import checks
+from srlib.batch.display import Display, counted, summary
+from srlib.batch.display import as_json as json_of
+from srlib.batch.manifest import made_from, reason_to_run
+from srlib.batch.plan import Sweep, find_notebooks, parse_value, plan_jobs, read_notebook, read_sweep, select
+from srlib.batch.run import dask_executor, run_jobs, staging_directory
+from srlib.batch.store import Store
 from srlib.claims import as_json, evaluate, ledger
 from srlib.records import write_atomically
 from srlib.report import gallery, results_page
@@ -59,23 +66,20 @@ def list_notebooks(names, directory) -> None:
 @click.option(
     "--profile",
     type=click.Choice(PROFILES),
-    default="quick",
-    show_default=True,
-    help="A few seconds a notebook, or the experiments in full.",
+    help="A few seconds a notebook, or the experiments in full. [default: quick]",
 )
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),
-    default="numpy",
-    show_default=True,
-    help="Arrays on the processor or on a GPU.",
+    help="Arrays on the processor or on a GPU. [default: numpy]",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("build"), show_default=True, help="Where results go."
+    "--out", default="build", show_default=True, help="Where results go: a directory, or a URL that fsspec knows."
 )
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Notebooks to run at the same time."
 )
+@click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead.")
 @click.option(
     "-p",
     "--parameter",
@@ -85,28 +89,101 @@ def list_notebooks(names, directory) -> None:
     metavar="NAME VALUE",
     help="Value of a parameter of the notebooks, a JSON or Python literal or a word; repeatable.",
 )
+@click.option(
+    "--sweep",
+    type=click.Path(path_type=Path),
+    help="YAML file of notebooks, profile, backend and parameters, whose lists are crossed.",
+)
+@click.option(
+    "--split",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Divide the replicates of a notebook into so many jobs, and merge them.",
+)
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds after which a job is ended.")
+@click.option("--force", is_flag=True, help="Run what is up to date, too.")
+@click.option("--keep-going", is_flag=True, help="Start further jobs after one has failed.")
+@click.option("--dry-run", is_flag=True, help="Say what would be run, and why; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Write what became of each job as JSON, and the rest to stderr.")
 @_notebooks
-def regenerate(names, profile, backend, out, jobs, parameters, directory) -> None:
+def regenerate(names, out, jobs, scheduler, sweep, timeout, force, keep_going, dry_run, as_json, directory, **request):
     """Run notebooks, and keep the figures and executed notebooks of those that succeed.
 
-    Figures go to OUT/figures and executed notebooks to OUT/notebooks; a notebook that fails goes to OUT/failed, as far
-    as it got, and the command then ends with status 1.
+    Figures go to OUT/figures and executed notebooks to OUT/notebooks, with a manifest for each in OUT/manifests: what
+    it was made from, and the hashes of all that it made. What is up to date by its manifest is not run again. A
+    notebook that fails goes to OUT/failed, as far as it got, with its log, and the command then ends with status 1.
     """
-    values = {name: batch.parse_value(text) for name, text in parameters}
-    notebooks = _read(directory, names)
     try:
-        planned = batch.plan_jobs(notebooks, profile, backend, values)
-        array_library(backend)
-    except (RuntimeError, ValueError) as error:
+        planned = _plan(names, sweep, directory, **request)
+        store = Store(out)
+        if request["split"] > 1 and store.local is None:
+            raise ValueError(f"--out {out}: the parts of a split are merged from local files")
+        if dry_run:
+            return _say_what_would_run(planned, store, force)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as on Ctrl-C
     try:
-        with _staging(out) as staging, batch.process_pool(min(jobs, len(planned))) as pool:
-            outcomes = _report(batch.run_jobs(planned, out, Path(staging), pool), len(planned))
+        store.check_writable()
+    except OSError as error:
+        raise click.UsageError(f"--out {out}: cannot write there ({error.strerror or error})") from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as on Ctrl-C
+    stream = sys.stderr if as_json else sys.stdout
+    options = {"timeout": timeout, "force": force, "keep_going": keep_going}
+    try:
+        with ExitStack() as stack:
+            executor, share = stack.enter_context(_executor(scheduler, min(jobs, len(planned))))
+            staging = stack.enter_context(staging_directory(store))
+            display = stack.enter_context(closing(Display(staging, stream)))
+            outcomes = []
+            for outcome in run_jobs(planned, store, staging, executor, share=share, watch=display, **options):
+                display.end(outcome)
+                outcomes.append(outcome)
     except KeyboardInterrupt:
         click.echo("Interrupted; notebooks that had not finished left nothing.", err=True)
         raise click.exceptions.Exit(130) from None
-    _summarise(outcomes, out)
+    _conclude(outcomes, store, stream, as_json)
+
+
+def _plan(names, sweep, directory, profile, backend, parameters, split):
+    asked = read_sweep(sweep) if sweep else Sweep()
+    values = {name: parse_value(text) for name, text in parameters}
+    twice = sorted(values.keys() & (asked.values.keys() | asked.crossed.keys()))
+    if twice:
+        raise ValueError(f"parameter {twice[0]!r} is given both by -p and in {sweep}")
+    if names and asked.notebooks:
+        raise ValueError(f"notebooks are named both on the command line and in {sweep}")
+    profile = checks.choice("profile", profile or asked.profile or "quick", PROFILES)
+    backend = checks.choice("backend", backend or asked.backend or "numpy", BACKENDS)
+    notebooks = _read(directory, names or asked.notebooks)
+    planned = plan_jobs(notebooks, profile, backend, {**asked.values, **values}, asked.crossed, split)
+    array_library(backend)
+    return planned
+
+
+def _say_what_would_run(planned, store, force):
+    running = set()
+    for job in planned:
+        needed = [need.name for need in job.needs if need.name in running]
+        why = f"it needs {', '.join(needed)}" if needed else reason_to_run(job, made_from(job), store)
+        why = why or ("--force" if force else None)
+        if why:
+            running.add(job.name)
+        click.echo(f"{job.name}  {'would run: ' + why if why else 'up to date'}")
+
+
+@contextmanager
+def _executor(scheduler, jobs):
+    """Yield what runs jobs, and how many of them share a machine."""
+    if scheduler is None:
+        with ThreadPoolExecutor(jobs, thread_name_prefix="srlib-job") as pool:
+            yield pool, jobs
+    else:
+        try:
+            with dask_executor(scheduler) as found:
+                yield found
+        except RuntimeError as error:
+            raise click.UsageError(str(error)) from None
 
 
 @main.command()
@@ -143,44 +220,16 @@ def claims(figures) -> None:
 
 def _read(directory, names):
     try:
-        return [batch.read_notebook(path) for path in batch.select(batch.find_notebooks(directory), names)]
+        return [read_notebook(path) for path in select(find_notebooks(directory), names)]
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
 
 
-def _staging(out):
-    """Make `out` and a directory in it, where jobs write until they have succeeded and which is then removed."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        return TemporaryDirectory(prefix=".staging-", dir=out, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise click.UsageError(f"--out {out}: cannot write there ({error.strerror})") from None
-
-
-def _report(outcomes, total):
-    """Print a line for each outcome as it comes, below them a bar that counts them, and return them all."""
-    finished = []
-    for outcome in tqdm(outcomes, total=total, unit="notebook", disable=None):  # no bar where there is no terminal
-        with tqdm.external_write_mode():
-            click.echo(_line(outcome))
-        finished.append(outcome)
-    return finished
-
-
-def _line(outcome):
-    if outcome.problem is None:
-        return f"{outcome.job.name}  ok  {outcome.seconds:.1f} s  {_count(len(outcome.figures), 'figure')}"
-    where = f"  (see {outcome.notebook})" if outcome.notebook else ""
-    return f"{outcome.job.name}  FAILED  {outcome.seconds:.1f} s  {outcome.problem}{where}"
-
-
-def _summarise(outcomes, out):
-    figures = sum(len(outcome.figures) for outcome in outcomes)
-    click.echo(f"{_count(figures, 'figure')} in {out / 'figures'}")
-    failed = sorted(outcome.job.name for outcome in outcomes if outcome.problem is not None)
+def _conclude(outcomes, store, stream, as_json):
+    click.echo(f"\n{summary(outcomes)}\n\nResults are in {store.place}", file=stream)
+    if as_json:
+        click.echo(json_of(outcomes))
+    failed = sorted(outcome.job.name for outcome in outcomes if outcome.state in ("failed", "not run"))
     if failed:
-        raise click.ClickException(f"{len(failed)} of {_count(len(outcomes), 'notebook')} failed: {', '.join(failed)}")
-
-
-def _count(number, noun):
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+        total = counted(len(outcomes), "notebook")
+        raise click.ClickException(f"{len(failed)} of {total} failed or did not run: {', '.join(failed)}")

@@ -1,9 +1,6 @@
-import os
-import signal
+import json
 import subprocess
 import sys
-import time
-from functools import partial
 from types import SimpleNamespace
 
 import nbformat
@@ -61,13 +58,17 @@ def test_regenerate_keeps_figures_and_executed_notebooks_and_nothing_else(regene
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == [
         "failed/03_bad.ipynb",
+        "failed/03_bad.json",
+        "failed/03_bad.log",
         "figures/bias.png",
         "figures/loss.png",
         "figures/more.png",
+        "manifests/01_good.json",
+        "manifests/02_more.json",
         "notebooks/01_good.ipynb",
         "notebooks/02_more.ipynb",
     ]
-    assert sorted(path.name for path in out.iterdir()) == ["failed", "figures", "notebooks"]
+    assert sorted(path.name for path in out.iterdir()) == ["failed", "figures", "manifests", "notebooks"]
 
 
 def test_options_and_parameters_reach_the_notebooks_that_have_them(regenerated):
@@ -78,14 +79,87 @@ def test_options_and_parameters_reach_the_notebooks_that_have_them(regenerated):
 
 def test_regenerate_says_a_line_for_each_notebook_and_ends_with_status_1_after_a_failure(regenerated):
     out, result = regenerated
-    lines = {line.split()[0]: line for line in result.output.splitlines()}
+    said, _, table = result.output.partition("\n\n")
+    lines = {line.split()[0]: line for line in said.splitlines()}
     assert result.exit_code == 1
-    assert lines["01_good"].startswith("01_good  ok  ") and lines["01_good"].endswith(" s  2 figures")
-    assert lines["02_more"].endswith(" s  1 figure")
+    assert lines["01_good"].startswith("01_good  ok  ") and lines["01_good"].endswith(" MB  2 figures")
+    assert lines["02_more"].endswith(" MB  1 figure")
     assert lines["03_bad"].startswith("03_bad  FAILED  ")
-    assert lines["03_bad"].endswith(f"  cell [5]: ZeroDivisionError: division by zero  (see {out}/failed/03_bad.ipynb)")
-    assert f"3 figures in {out}/figures" in result.output
-    assert "Error: 1 of 3 notebooks failed: 03_bad" in result.output
+    seen = f"(see {out}/failed/03_bad.ipynb and {out}/failed/03_bad.log)"
+    assert lines["03_bad"].endswith(f" MB  cell [5]: ZeroDivisionError: division by zero  {seen}")
+    rows = [row.split() for row in table.splitlines()]
+    assert rows[0] == ["job", "outcome", "seconds", "memory", "figures"]
+    assert [(row[0], row[1], row[-1]) for row in rows[1:4]] == [
+        ("01_good", "ok", "2"),
+        ("02_more", "ok", "1"),
+        ("03_bad", "failed", "0"),
+    ]
+    assert f"Results are in {out}" in result.output
+    assert "Error: 1 of 3 notebooks failed or did not run: 03_bad" in result.output
+
+
+def test_a_dry_run_says_what_would_run_and_why_and_runs_nothing(regenerated, notebooks):
+    out, _ = regenerated
+    before = sorted(out.rglob("*"))
+    result = srlib(notebooks, "regenerate", "--profile", "paper", "--out", str(out), "--dry-run", "-p", "seed", "5")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "01_good  up to date",
+        "02_more  would run: changed: parameters (epsilons)",
+        "03_bad  would run: it has no manifest",
+    ]
+    assert sorted(out.rglob("*")) == before
+
+
+def test_json_goes_to_standard_output_alone(notebooks, tmp_path):
+    result = srlib(notebooks, "regenerate", "01", "--json", "--out", str(tmp_path))
+    (found,) = json.loads(result.stdout)
+    assert (found["job"], found["state"], found["problem"]) == ("01_good", "ok", None)
+    assert found["figures"] == ["bias", "loss"] and found["seconds"] > 0 and found["memory"] > 0
+    assert found["parameters"] == {"profile": "quick", "backend": "numpy"}
+    assert "01_good  ok" in result.stderr
+
+
+def test_a_sweep_runs_every_combination_into_a_directory_of_its_own(notebooks, tmp_path):
+    text = "notebooks: ['01', 02_more]\nprofile: paper\nparameters:\n  seed: [1, 2]\n  epsilons: [[0.1], [0.1, 0.2]]\n"
+    (tmp_path / "sweep.yml").write_text(text)
+    arguments = ["regenerate", "--sweep", str(tmp_path / "sweep.yml"), "--out", str(tmp_path / "build"), "--jobs", "2"]
+    assert srlib(notebooks, *arguments).exit_code == 0
+    drawn = {str(p.relative_to(tmp_path / "build")): p.read_text() for p in (tmp_path / "build").rglob("*.png")}
+    assert drawn == {
+        "seed=1/figures/loss.png": "paper 1 a",
+        "seed=1/figures/bias.png": "paper 1 b",
+        "seed=2/figures/loss.png": "paper 2 a",
+        "seed=2/figures/bias.png": "paper 2 b",
+        "seed=1,epsilons=[0.1]/figures/more.png": "paper 1 [0.1]",
+        "seed=2,epsilons=[0.1]/figures/more.png": "paper 2 [0.1]",
+        "seed=1,epsilons=[0.1,0.2]/figures/more.png": "paper 1 [0.1, 0.2]",
+        "seed=2,epsilons=[0.1,0.2]/figures/more.png": "paper 2 [0.1, 0.2]",
+    }
+    assert srlib(notebooks, *arguments).output.count("up to date") == 2 * 6
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        ("a: [", [], "cannot be read as YAML"),
+        ("[1]", [], "must be a mapping with keys among notebooks, profile, backend, parameters"),
+        ("parameter: {}", [], "must be a mapping with keys among notebooks, profile, backend, parameters"),
+        ("parameters: {seed: []}", [], "parameter 'seed' has no value"),
+        ("parameters: [seed]", [], "parameters must be a mapping of names to values"),
+        ("parameters: {seed: [1, x]}", [], "parameter 'seed' is 'x'; must be of the type of its default, 1"),
+        ("parameters: {seed: 1}", ["-p", "seed", "2"], "parameter 'seed' is given both by -p and in"),
+        ("notebooks: ['01']", ["02"], "notebooks are named both on the command line and in"),
+        ("profile: slow", [], "profile is 'slow'; must be one of quick, paper"),
+    ],
+)
+def test_a_sweep_that_cannot_be_met_is_refused(notebooks, tmp_path, text, arguments, message):
+    (tmp_path / "sweep.yml").write_text(text)
+    out = tmp_path / "build"
+    result = srlib(notebooks, "regenerate", *arguments, "--sweep", str(tmp_path / "sweep.yml"), "--out", str(out))
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not out.exists()
 
 
 def test_list_shows_titles_parameters_and_figures(notebooks):
@@ -168,38 +242,3 @@ def test_cupy_is_refused_where_it_does_not_work(notebooks, tmp_path, monkeypatch
 def test_the_command_starts_without_importing_papermill():
     program = "import sys, srlib.cli; sys.exit('papermill' in sys.modules or 'nbformat' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
-
-
-def wait_until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so after {seconds} s"
-        time.sleep(0.05)
-
-
-def is_gone(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_kernel_and_nothing_unfinished(tmp_path, number):
-    started = tmp_path / "started"
-    tell = f'import os, pathlib, time\npathlib.Path({str(tmp_path)!r}, "pid").write_text(str(os.getpid()))'
-    tell += f"\nos.rename({str(tmp_path / 'pid')!r}, {str(started)!r})"
-    write_notebook(tmp_path / "01_sleeps.ipynb", SAVE, 'save_figure("a", "loss")', tell, "time.sleep(600)")
-    write_notebook(tmp_path / "02_waits.ipynb", SAVE, 'save_figure("b", "bias")')
-    command = ["-m", "srlib", "regenerate", "--notebooks", str(tmp_path), "--out", str(tmp_path / "build")]
-    # A process started in the background may inherit that SIGINT is ignored.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True, preexec_fn=heed)
-    wait_until(started.exists)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert said == "Interrupted; notebooks that had not finished left nothing.\n"
-    assert list((tmp_path / "build").iterdir()) == []
-    wait_until(lambda: is_gone(int(started.read_text())), seconds=5)

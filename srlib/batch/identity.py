@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -36,18 +36,47 @@ def identity(notebook: str | Path, parameters: Mapping) -> str:
         If a file cannot be read, or code is not Python.
     """
     notebook = Path(notebook)
-    cells = json.loads(notebook.read_text())["cells"]
-    code = [c for c in cells if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", ())]
-    source = "\n".join("".join(cell["source"]) for cell in code)
-    modules = _modules_behind(source) - (set() if parameters.get("backend") == "cupy" else _ON_DEVICES)
+    modules = code_behind(notebook, parameters.get("backend"), _WITHOUT_NUMBERS)
+    device = modules.pop("gpu.c", None)
+    data = parameters.get("dataset_dir")
     parts = {
-        "notebook": essence(source),
-        "srlib": {name: essence(_source(name)) for name in sorted(modules)},
-        "device": _device_code() if modules & _ON_DEVICES else None,
+        "notebook": essence(_code(notebook)),
+        "srlib": modules,
+        "device": device,
         "parameters": dict(parameters),
-        "data": _data(notebook.parent / parameters["dataset_dir"]) if "dataset_dir" in parameters else None,
+        "data": files_of(notebook.parent / data, "*-ubyte*") if data is not None else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def source_of(notebook: str | Path) -> str:
+    """Return the source of a notebook's cells as JSON, all but that of its parameters; without outputs and metadata."""
+    return json.dumps([[cell["cell_type"], "".join(cell["source"])] for cell in _cells(notebook)])
+
+
+def _cells(notebook):
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if "parameters" not in cell["metadata"].get("tags", ())]
+
+
+def _code(notebook):
+    return "\n".join("".join(cell["source"]) for cell in _cells(notebook) if cell["cell_type"] == "code")
+
+
+def code_behind(notebook: str | Path, backend: str | None, ignored: Set[str] = frozenset({"batch", "cli"})) -> dict:
+    """Return the code of the modules of `srlib` on which a notebook depends, directly or not, as `essence` has it.
+
+    Modules for devices are there with the backend "cupy" alone, and then with the device code, "gpu.c".
+    """
+    modules = _modules_behind(_code(notebook), ignored) - (set() if backend == "cupy" else _ON_DEVICES)
+    device = {"gpu.c": _device_code()} if modules & _ON_DEVICES else {}
+    return {name: essence(_source(name)) for name in sorted(modules)} | device
+
+
+def files_of(directory: Path, pattern: str) -> dict[str, str]:
+    """Return the SHA-256 of each file of a directory whose name fits a pattern."""
+    files = sorted(directory.glob(pattern))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def essence(source: str) -> str:
@@ -78,14 +107,14 @@ def _device_code():
     return (resources.files("srlib") / "gpu.c").read_text()
 
 
-def _modules_behind(source):
+def _modules_behind(source, ignored=_WITHOUT_NUMBERS):
     """Return the names of the modules of `srlib` on which some code depends, directly or not."""
-    found, waiting = set(), _imported(source)
+    found, waiting = set(), _imported(source) - ignored
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting |= _imported(_source(name)) - found
+            waiting |= _imported(_source(name)) - found - ignored
     return found
 
 
@@ -100,7 +129,7 @@ def _imported(source):
                 names.add(module.split(".")[1])
             case ast.Attribute(ast.Name("srlib"), attribute):
                 names.add(home[attribute])
-    return names - _WITHOUT_NUMBERS
+    return names
 
 
 @cache
@@ -108,9 +137,3 @@ def _public():
     """Return the module of each public name of `srlib`."""
     imports = [node for node in ast.parse(_source("__init__")).body if isinstance(node, ast.ImportFrom)]
     return {alias.name: node.module.split(".")[1] for node in imports for alias in node.names}
-
-
-@cache
-def _data(directory):
-    files = sorted(path for path in directory.iterdir() if "-ubyte" in path.name)
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

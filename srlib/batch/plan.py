@@ -6,8 +6,10 @@ import json
 import re
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import pairwise, product
 from pathlib import Path
+from urllib.parse import quote
 
 _OPTIONS = {"profile": "--profile", "backend": "--backend", "output_dir": "--out"}  # parameters with their own option
 _REQUIRED = (*_OPTIONS, "seed")
@@ -24,25 +26,44 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Notebook:
-    """What a notebook declares: its title, its parameters, and the names of the figures that it saves."""
+    """What a notebook declares: its title, its parameters, and the names of the figures that it saves.
+
+    `replicates` is how many replicates it runs in each profile, where `replicate_range` can choose among them.
+    """
 
     path: Path
     title: str
     parameters: tuple[Parameter, ...]
     figures: tuple[str, ...]
+    replicates: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to be run with the values of its parameters, all but `output_dir`."""
+    """One notebook to be run with the values of its parameters, all but `output_dir`.
+
+    `place` is the directory of its results, relative to that of the batch; `needs` are the jobs that must have
+    succeeded before.
+    """
 
     notebook: Path
     parameters: Mapping[str, object]
+    place: str = ""
+    needs: tuple["Job", ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """Stem of the notebook's file name, under which its results are kept."""
+        return self.notebook.stem
 
     @property
     def name(self) -> str:
-        """Stem of the notebook's file name, under which its results are kept."""
-        return self.notebook.stem
+        """What the job is called: its place and its stem."""
+        return f"{self.place}/{self.stem}".lstrip("/")
+
+    def below(self, name: str) -> str:
+        """Return the path of one of its files, relative to the directory of the batch."""
+        return f"{self.place}/{name}".lstrip("/")
 
 
 def find_notebooks(directory: str | Path) -> list[Path]:
@@ -108,7 +129,8 @@ def read_notebook(path: str | Path) -> Notebook:
     except SyntaxError as error:
         raise ValueError(f"{path}: the cell tagged 'parameters' is not Python ({error.msg})") from None
     title = _title(cell.source for cell in cells if cell.cell_type == "markdown")
-    return Notebook(path, title, parameters, _figures(cell.source for cell in code))
+    calls = [call for cell in code for call in _calls(cell.source)]
+    return Notebook(path, title, parameters, _figures(calls), _replicates(calls))
 
 
 def _title(sources):
@@ -127,23 +149,32 @@ def _parameters(source):
                 yield Parameter(name, ast.unparse(value), comments.get(statement.end_lineno, ""))
 
 
-def _figures(sources):
-    return tuple(dict.fromkeys(name for source in sources for name in _saved_names(source)))
-
-
-def _saved_names(source):
+def _calls(source):
+    """Return the calls in a cell in their order; none if it is not plain Python, but an IPython magic."""
     try:
-        nodes = list(ast.walk(ast.parse(source)))
-    except SyntaxError:  # an IPython magic
+        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    except SyntaxError:
         return []
-    found = []
-    for node in nodes:
-        match node:
+    return sorted(calls, key=lambda call: (call.lineno, call.col_offset))
+
+
+def _figures(calls):
+    names = []
+    for call in calls:
+        match call:
             case ast.Call(
                 ast.Name("save_figure") | ast.Attribute(attr="save_figure"), [_, ast.Constant(str(name)), *_]
             ):
-                found.append((node.lineno, name))
-    return [name for _, name in sorted(found)]
+                names.append(name)
+    return tuple(dict.fromkeys(names))
+
+
+def _replicates(calls):
+    for call in calls:
+        match call:
+            case ast.Call(ast.Attribute(attr="choose_replicates"), [], keywords):
+                return {word.arg: ast.literal_eval(word.value) for word in keywords}
+    return {}
 
 
 def parse_value(text: str) -> object:
@@ -159,8 +190,65 @@ def parse_value(text: str) -> object:
     return text
 
 
-def plan_jobs(notebooks: Sequence[Notebook], profile: str, backend: str, values: Mapping[str, object]) -> list[Job]:
-    """Return a job for each notebook, after checking everything that can be checked before running.
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep file asks for; None or empty is what it does not say."""
+
+    notebooks: tuple[str, ...] = ()
+    profile: str | None = None
+    backend: str | None = None
+    values: Mapping[str, object] = field(default_factory=dict)
+    crossed: Mapping[str, Sequence] = field(default_factory=dict)
+
+
+def read_sweep(path: str | Path) -> Sweep:
+    """Read a sweep file: YAML with any of the keys of the example; lists of parameters are crossed.
+
+    ::
+
+        notebooks: ["05"]            # names or numbers, or one of them
+        profile: quick
+        backend: numpy
+        parameters:
+          fmt: [binary8, e4m3]       # two values
+          eps: [[0.1], [0.1, 0.4]]   # two values that are lists
+          steps: 30                  # one value
+
+    Raises
+    ------
+    ValueError
+        If it is not such a file.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
+    allowed = ("notebooks", "profile", "backend", "parameters")
+    if not isinstance(content, dict) or not content.keys() <= set(allowed):
+        raise ValueError(f"{path}: must be a mapping with keys among {', '.join(allowed)}")
+    names, parameters = content.get("notebooks") or (), content.get("parameters") or {}
+    if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
+        raise ValueError(f"{path}: parameters must be a mapping of names to values")
+    empty = [name for name, value in parameters.items() if value == []]
+    if empty:
+        raise ValueError(f"{path}: parameter {empty[0]!r} has no value")
+    crossed = {name: value for name, value in parameters.items() if isinstance(value, list)}
+    values = {name: value for name, value in parameters.items() if name not in crossed}
+    names = [names] if isinstance(names, str | int) else names
+    return Sweep(tuple(map(str, names)), content.get("profile"), content.get("backend"), values, crossed)
+
+
+def plan_jobs(
+    notebooks: Sequence[Notebook],
+    profile: str,
+    backend: str,
+    values: Mapping[str, object],
+    crossed: Mapping[str, Sequence] | None = None,
+    split: int = 1,
+) -> list[Job]:
+    """Return a job for each notebook, or several, after checking everything that can be checked before running.
 
     Parameters
     ----------
@@ -170,20 +258,63 @@ def plan_jobs(notebooks: Sequence[Notebook], profile: str, backend: str, values:
         Values of the parameters of these names, which every notebook has.
     values : mapping
         Values of further parameters; each is passed to the notebooks that have a parameter of that name.
+    crossed : mapping of name to sequence
+        Values of parameters of which every combination is run. What a notebook makes with one goes to a directory that
+        is named after the values that it has parameters for.
+    split : int
+        Into how many jobs the replicates of a notebook are divided, where it has a parameter `replicate_range`; one
+        more, which needs these, merges them.
 
     Raises
     ------
     ValueError
         If a notebook lacks a parameter that all must have, if no notebook has one of those given or its default is of
-        another type, or if two notebooks would write the same file.
+        another type, if two notebooks would write the same file, or if there is nothing to divide.
     """
+    crossed = dict(crossed or {})
     for notebook in notebooks:
         _check_required(notebook)
-    for name, value in values.items():
-        _check_value(notebooks, name, value)
+    for name, given in [*values.items(), *((name, value) for name, many in crossed.items() for value in many)]:
+        _check_value(notebooks, name, given)
     _check_distinct(notebooks, "have the name", lambda notebook: [notebook.path.stem])
     _check_distinct(notebooks, "save a figure", lambda notebook: notebook.figures)
-    return [Job(notebook.path, _own_values(notebook, profile, backend, values)) for notebook in notebooks]
+    jobs = {}
+    for notebook in notebooks:
+        names = {parameter.name for parameter in notebook.parameters}
+        own = {name: many for name, many in crossed.items() if name in names}
+        for point in product(*own.values()):
+            chosen = dict(zip(own, point, strict=True))
+            job = Job(notebook.path, _own_values(notebook, profile, backend, {**values, **chosen}), _place(chosen))
+            for part in [job] if split == 1 else _divided(notebook, job, split):
+                jobs[part.name] = part
+    return list(jobs.values())
+
+
+def _place(chosen):
+    return ",".join(f"{name}={quote(_word(value), safe='()[], ')}" for name, value in chosen.items()).replace(" ", "")
+
+
+def _word(value):
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _divided(notebook, job, split):
+    """Return jobs that run the replicates of a job in parts, and one that merges them; just the job if it has none."""
+    if not {"replicate_range", "pieces"} <= {parameter.name for parameter in notebook.parameters}:
+        return [job]
+    given = job.parameters.get("replicates")
+    count = notebook.replicates[job.parameters["profile"]] if given is None else given
+    for name in ("replicate_range", "pieces"):
+        if job.parameters.get(name):
+            raise ValueError(f"parameter {name!r} is given; it is for splitting to choose")
+    if split > count:
+        raise ValueError(f"split is {split}; {job.name} has only {count} replicates")
+    ends = [count * part // split for part in range(split + 1)]
+    parts = []
+    for first, stop in pairwise(ends):
+        place = job.below(f"pieces/{job.stem}/{first}-{stop - 1}")
+        parts.append(replace(job, parameters={**job.parameters, "replicate_range": [first, stop]}, place=place))
+    return [*parts, replace(job, needs=tuple(parts))]
 
 
 def _own_values(notebook, profile, backend, values):

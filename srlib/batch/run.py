@@ -1,206 +1,146 @@
-"""Running jobs: each in a process of its own, its results moved to their final names when it has succeeded."""
+"""Running a batch: jobs that are up to date are left alone, the others go to an executor as soon as they may."""
 
-import json
-import logging
-import multiprocessing
 import os
-import signal
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import dataclass
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from srlib.batch.identity import identity
+import psutil
+
+from srlib.batch.manifest import made_from, reason_to_run
 from srlib.batch.plan import Job
-from srlib.records import is_record, stamp
+from srlib.batch.store import Store
+from srlib.batch.supervise import STOP, Outcome, Task, perform
 
-_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-_stopped = threading.Event()  # in a worker: that it has been told to stop
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job.
-
-    Attributes
-    ----------
-    job : Job
-    seconds : float
-        How long it took.
-    figures : tuple of str
-        Names of the figures that it made; empty after a failure.
-    problem : str or None
-        Why it failed, in one line; None after success.
-    notebook : Path or None
-        The executed notebook, partly executed after a failure; None if it did not get that far.
-    """
-
-    job: Job
-    seconds: float
-    figures: tuple[str, ...]
-    problem: str | None
-    notebook: Path | None
+_LOOK_EVERY = 0.25  # seconds
+_STAGING = ".staging-"
 
 
-def run_jobs(jobs: Sequence[Job], out: Path, staging: Path, executor: Executor) -> Iterator[Outcome]:
+def run_jobs(
+    jobs: Sequence[Job],
+    store: Store,
+    staging: Path,
+    executor: Executor,
+    *,
+    share: int = 1,
+    timeout: float | None = None,
+    force: bool = False,
+    keep_going: bool = False,
+    watch: Callable[[], None] = lambda: None,
+) -> Iterator[Outcome]:
     """Run the jobs and yield what becomes of each, in the order in which they finish.
 
     Parameters
     ----------
     jobs : sequence of Job
-        What to run.
-    out : Path
-        Where results go: ``figures/``, ``notebooks/``, and ``failed/`` for notebooks executed in part.
+        What to run; the jobs that one needs are among them.
+    store : Store
+        Where results go: ``figures/``, ``notebooks/``, ``manifests/``, and ``failed/`` for notebooks executed in part.
     staging : Path
-        An empty directory on the same file system, in which the jobs write until they have succeeded.
+        Of `staging_directory`.
     executor : concurrent.futures.Executor
-        What runs them; a job needs a process, as it changes the working directory.
+        What runs `perform`: threads, or a cluster.
+    share, timeout
+        As in `Task`.
+    force : bool
+        Run what is up to date, too.
+    keep_going : bool
+        Start further jobs after one has failed. Those that need a failed one are not run in any case.
+    watch : callable
+        Called a few times a second.
     """
-    futures = {executor.submit(execute, job, out.resolve(), staging.resolve()): job for job in jobs}
-    for future in as_completed(futures):
-        try:
-            yield future.result()
-        except Exception as error:  # not the notebook's failure: the worker died
-            yield Outcome(futures[future], 0.0, (), _one_line(error), None)
+    waiting, running, ended = list(jobs), {}, {}
+    try:
+        while waiting or running:
+            for job in [job for job in waiting if all(need.name in ended for need in job.needs)]:
+                waiting.remove(job)
+                lost = [need.name for need in job.needs if ended[need.name].state not in ("ok", "up to date")]
+                origin = {} if lost else made_from(job)
+                if lost:
+                    ended[job.name] = Outcome(job, "not run", problem=f"needs {', '.join(lost)}")
+                elif not force and reason_to_run(job, origin, store) is None:
+                    ended[job.name] = Outcome(job, "up to date")
+                else:
+                    task = Task(job, origin, store.place, str(staging), share, timeout, keep_going)
+                    running[executor.submit(perform, task)] = job
+                    continue
+                yield ended[job.name]
+            done, _ = wait(running, _LOOK_EVERY, FIRST_COMPLETED) if running else ((), ())
+            for future in done:
+                job = running.pop(future)
+                ended[job.name] = _result(future, job)
+                yield ended[job.name]
+            watch()
+    except BaseException:
+        with suppress(OSError):
+            (staging / STOP).touch()
+        for future in running:
+            future.cancel()
+        raise
+
+
+def _result(future: Future, job):
+    try:
+        return future.result()
+    except Exception as error:  # not the notebook's failure: what ran it has died
+        killed = getattr(error, "allowed_failures", None)
+        if killed is not None:  # Dask's KilledWorker
+            return Outcome(job, "failed", problem=f"given up: {killed + 1} workers died while they ran it")
+        return Outcome(job, "failed", problem=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 @contextmanager
-def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Start processes that share the machine's cores evenly, and stop them and their kernels if an exception passes.
+def staging_directory(store: Store) -> Iterator[Path]:
+    """Make a directory in which jobs write until they have succeeded, and remove it afterwards.
 
-    The share is set by ``OMP_NUM_THREADS`` and the like, where they are not already set.
+    It lies in the store where that is local. What batches that were killed have left there is removed, too.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
     """
-    threads = max(1, _cores() // workers)
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker, (threads,))
+    if store.local is not None:
+        store.local.mkdir(parents=True, exist_ok=True)
+        for left in store.local.glob(f"{_STAGING}*"):
+            if not _is_alive(left.name):
+                shutil.rmtree(left, ignore_errors=True)
+    prefix = f"{_STAGING}{socket.gethostname()}-{os.getpid()}-"
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=store.local))
     try:
-        yield pool
-    except BaseException:
-        for worker in multiprocessing.active_children():
-            worker.terminate()
-        raise
+        yield directory
     finally:
-        pool.shutdown(cancel_futures=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _is_alive(name):
+    host, pid, _ = name.removeprefix(_STAGING).rsplit("-", 2)
+    return host != socket.gethostname() or psutil.pid_exists(int(pid))
 
 
-def _start_worker(threads):
-    for name in _THREAD_LIMITS:
-        os.environ.setdefault(name, str(threads))
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would say is in the outcome
-    signal.signal(signal.SIGTERM, _stop)
-    # Ctrl-C reaches every process of the terminal; what it stops is the parent's to decide. Not SIG_IGN: kernels would
-    # inherit that.
-    signal.signal(signal.SIGINT, lambda number, frame: None)
+@contextmanager
+def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
+    """Connect to a Dask scheduler; yield an executor, and how many jobs at most share one of its machines.
 
-
-def _stop(number, frame):
-    if not _stopped.is_set():  # once, as papermill shuts its kernel down on the way out
-        _stopped.set()
-        raise SystemExit
-
-
-def execute(job: Job, out: Path, staging: Path) -> Outcome:
-    """Run one job in this process. Its files get their final names, each at once, after its last cell has succeeded."""
-    if _stopped.is_set():
-        raise SystemExit
-    staged = staging / job.name  # laid out like `out`
-    figures, notebook = staged / "figures", staged / "notebooks" / f"{job.name}.ipynb"
-    kept, failed = out / "notebooks" / notebook.name, out / "failed" / notebook.name
-    figures.mkdir(parents=True)
-    notebook.parent.mkdir()
-    failed.unlink(missing_ok=True)  # of an earlier run
-    start = time.perf_counter()
+    Raises
+    ------
+    RuntimeError
+        If `dask.distributed` is not installed, or there is no scheduler at the address.
+    """
     try:
-        _execute_notebook(job, notebook, figures)
-        names = tuple(sorted({path.stem for path in figures.iterdir()}))
-        _stamp(job.notebook, figures)
-        _name_finally(notebook, staged, out)
-        _publish(staged, out)
-    except Exception as error:
-        problem = _describe(error, notebook)
-        if notebook.exists():
-            _move(notebook, failed)
-        return Outcome(job, time.perf_counter() - start, (), problem, failed if failed.exists() else None)
-    return Outcome(job, time.perf_counter() - start, names, None, kept)
-
-
-def _stamp(notebook, figures):
-    for path in filter(is_record, figures.glob("*.json")):
-        stamp(path, identity(notebook, json.loads(path.read_text())["parameters"]))
-
-
-def _execute_notebook(job, notebook, figures):
-    import papermill  # here, because it is slow to import and `srlib list` does not need it
-
-    papermill.execute_notebook(
-        _literal(job.notebook),
-        _literal(notebook),
-        {**job.parameters, "output_dir": str(figures)},
-        cwd=job.notebook.parent,
-        progress_bar=False,
-        shutdown_kernel="immediate",  # a kernel asked to stop on Ctrl-C prints tracebacks, a killed one does not
-        extra_arguments=["--log-level=CRITICAL"],  # the kernel's: it would warn of unencrypted TCP at every start
-    )
-
-
-def _literal(path):
-    """Return a path as papermill wants it, which takes it for a format string."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _name_finally(notebook, staged, out):
-    """Let an executed notebook, which knows only its staging directory, say where its files will be."""
-    text = notebook.read_text(encoding="utf-8")
-    for written in (str, _escaped):
-        text = text.replace(written(staged), written(out))
-    notebook.write_text(text, encoding="utf-8")
-
-
-def _escaped(path):
-    """Return a path as it is in a notebook's file where papermill has put it into a cell."""
-    return json.dumps(str(path).encode("unicode_escape").decode())[1:-1]
-
-
-def _publish(staged, out):
-    for path in sorted(staged.rglob("*")):  # so the notebook comes after its figures
-        if path.is_file():
-            _move(path, out / path.relative_to(staged))
-
-
-def _move(path, target):
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(path, target)
-
-
-def _describe(error, notebook):
-    """Return the failure of a notebook in one line, with the number that Jupyter gives the cell."""
-    from nbclient.exceptions import DeadKernelError
-    from papermill import PapermillExecutionError
-
-    if isinstance(error, PapermillExecutionError):
-        return f"cell [{error.exec_count}]: {error.ename}: {_first_line(error.evalue)}"
-    if isinstance(error, DeadKernelError):
-        return f"cell [{_cells_started(notebook)}]: the kernel died"
-    return _one_line(error)
-
-
-def _cells_started(notebook):
-    import nbformat
-
-    code = [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
-    return sum(bool(cell.source.strip()) and cell.metadata.papermill.start_time is not None for cell in code)
-
-
-def _one_line(error):
-    return f"{type(error).__name__}: {_first_line(str(error))}"
-
-
-def _first_line(text):
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+        from distributed import Client
+    except ImportError as error:
+        raise RuntimeError(f"a scheduler needs dask.distributed, the extra 'cluster' ({error})") from None
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise RuntimeError(f"no scheduler at {address} ({error})") from None
+    try:
+        workers = client.scheduler_info()["workers"].values()
+        yield client.get_executor(pure=False), max((worker["nthreads"] for worker in workers), default=1)
+    finally:
+        client.close()

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from srlib.batch import Notebook, Parameter, find_notebooks, parse_value, plan_jobs, read_notebook, select
+from srlib.batch.plan import Notebook, Parameter, find_notebooks, parse_value, plan_jobs, read_notebook, select
 
 PARAMETERS = """\
 profile = "quick"  # quick or paper

@@ -1,12 +1,21 @@
+import errno
+import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from srlib.batch import Job, process_pool, run_jobs
+from srlib.batch.manifest import made_from, reason_to_run
+from srlib.batch.plan import Job
+from srlib.batch.run import run_jobs, staging_directory
+from srlib.batch.store import Store
 
 PARAMETERS = 'profile = "quick"\nbackend = "numpy"\nseed = 1  # 0 <= seed\noutput_dir = "figures"\nepsilons = [0.1]'
 SAVE = """
@@ -33,11 +42,16 @@ def write_notebook(path, *sources):
     return path
 
 
+def run_all(jobs, out, workers=1, **options):
+    """Run jobs and return their outcomes by name."""
+    store = Store(out)
+    with staging_directory(store) as staging, ThreadPoolExecutor(workers) as pool:
+        found = run_jobs(jobs, store, staging, pool, share=workers, keep_going=True, **options)
+        return {outcome.job.name: outcome for outcome in found}
+
+
 def run(notebooks, out, workers=1, **values):
-    """Run notebooks and return their outcomes by name."""
-    jobs = [Job(path, VALUES | values) for path in notebooks]
-    with TemporaryDirectory(dir=out) as staging, process_pool(workers) as pool:
-        return {outcome.job.name: outcome for outcome in run_jobs(jobs, out, Path(staging), pool)}
+    return run_all([Job(path, VALUES | values) for path in notebooks], out, workers)
 
 
 def names(directory):
@@ -82,8 +96,10 @@ def test_an_outcome_names_figures_and_notebook(outcomes, out):
     outcome = outcomes["one"]
     assert outcome.figures == ("one_again", "one_values")
     assert outcome.problem is None
-    assert outcome.notebook == out / "notebooks" / "one.ipynb"
+    assert outcome.state == "ok"
+    assert outcome.notebook == str(out / "notebooks" / "one.ipynb")
     assert 0 < outcome.seconds < 60
+    assert outcome.memory > 10**7
 
 
 def test_parameters_reach_the_notebook(outcomes, out):
@@ -94,18 +110,33 @@ def test_a_notebook_runs_in_its_directory_with_its_share_of_the_cores(outcomes, 
     assert (out / "figures" / "surroundings.png").read_text() == f"{notebooks['two'].parent} ['3', '3']"
 
 
-def test_an_executed_notebook_says_where_its_figures_are_and_not_where_they_were(outcomes, out):
+def test_an_executed_notebook_says_where_its_figures_are_from_where_it_is(outcomes, out):
     executed = nbformat.read(out / "notebooks" / "one.ipynb", as_version=4)
     injected = {}
     exec(executed.cells[1].source, injected)
-    assert injected["output_dir"] == str(out / "figures")
-    assert executed.metadata.papermill.parameters["output_dir"] == str(out / "figures")
-    assert executed.cells[-1].outputs[0].text == f"{out / 'figures'}\n"
+    assert injected["output_dir"] == "../figures"
+    assert executed.cells[-1].outputs[0].text == "../figures\n"
+
+
+def test_an_executed_notebook_tells_nothing_of_when_and_where_it_was_run(outcomes, out, notebooks):
+    text = (out / "notebooks" / "one.ipynb").read_text()
+    assert not any(word in text for word in ("time", "duration", str(out), str(notebooks["one"].parent)))
+
+
+def test_a_manifest_has_origin_and_the_hash_of_every_output(outcomes, out, notebooks):
+    manifest = json.loads((out / "manifests" / "one.json").read_text())
+    assert manifest["outcome"] == "ok"
+    assert manifest["made_from"] == made_from(outcomes["one"].job)
+    assert manifest["made_from"]["parameters"] == VALUES
+    made = [path for path in out.rglob("one*") if path.parent.name in ("figures", "notebooks")]
+    assert manifest["outputs"] == {str(p.relative_to(out)): sha256(p.read_bytes()).hexdigest() for p in made}
+    assert names(out / "manifests") == ["one.json", "two.json"]
 
 
 def test_a_notebook_that_fails_is_kept_as_far_as_it_got_and_leaves_no_figures(outcomes, out):
     assert outcomes["bad"].figures == ()
-    assert outcomes["bad"].notebook == out / "failed" / "bad.ipynb"
+    assert outcomes["bad"].notebook == str(out / "failed" / "bad.ipynb")
+    assert "ValueError: no such format" in Path(outcomes["bad"].log).read_text()
     cells = nbformat.read(out / "failed" / "bad.ipynb", as_version=4).cells
     assert [cell.source for cell in cells if cell.get("outputs")] == [BAD]
     assert not list((out / "figures").glob("unfinished*"))
@@ -117,28 +148,161 @@ def test_a_failure_is_told_in_one_line_with_the_number_of_the_cell_in_jupyter(ou
 
 def test_a_kernel_that_dies_is_told_with_the_cell_that_it_died_in(outcomes, out):
     assert outcomes["dies"].problem == "cell [5]: the kernel died"
-    assert names(out / "failed") == ["bad.ipynb", "dies.ipynb"]
+    assert names(out / "failed") == [
+        f"{name}.{suffix}" for name in ("bad", "dies") for suffix in ("ipynb", "json", "log")
+    ]
 
 
-def test_one_worker_and_two_give_identical_figures(outcomes, out, notebooks, tmp_path):
+def test_one_worker_and_two_give_identical_files_wherever_they_go(outcomes, out, notebooks, tmp_path):
     run([notebooks["two"], notebooks["one"]], tmp_path, workers=1)
-    compared = [path for path in (out / "figures").iterdir() if path.stem != "surroundings"]
-    assert len(compared) == 12
-    assert all(path.read_bytes() == (tmp_path / "figures" / path.name).read_bytes() for path in compared)
+    compared = [path for name in ("figures", "notebooks") for path in (out / name).iterdir()]
+    compared = [path for path in compared if path.stem not in ("surroundings", "two")]
+    assert len(compared) == 13
+    assert all(path.read_bytes() == (tmp_path / path.relative_to(out)).read_bytes() for path in compared)
 
 
 def test_a_failure_keeps_the_results_of_an_earlier_success_and_a_success_clears_the_failure(notebooks, tmp_path):
-    for seed, drawn, failed in ((1, "1", []), (13, "1", ["moody.ipynb"]), (2, "2", [])):
+    for seed, drawn, failed in ((1, "1", []), (13, "1", ["moody.ipynb", "moody.json", "moody.log"]), (2, "2", [])):
         run([notebooks["moody"]], tmp_path, seed=seed)
         assert (tmp_path / "figures" / "mood.png").read_text() == drawn
-        assert [path.name for path in tmp_path.glob("failed/*")] == failed
+        assert sorted(path.name for path in tmp_path.glob("failed/*")) == failed
 
 
-def test_a_worker_that_is_killed_is_reported(tmp_path):
-    path = write_notebook(tmp_path / "a.ipynb", "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)")
+def test_a_job_is_run_again_for_a_reason_only(tmp_path):
+    path, out = write_notebook(tmp_path / "a.ipynb", SAVE, 'save("x", str(seed))'), tmp_path / "out"
+    job, store = Job(path, VALUES), Store(out)
+
+    def state(job=job, **options):
+        reason = reason_to_run(job, made_from(job), store)
+        return reason, run_all([job], out, **options)["a"].state
+
+    assert state() == ("it has no manifest", "ok")
+    assert state() == (None, "up to date")
+    assert state(force=True) == (None, "ok")
+    (out / "figures" / "x.png").write_text("another")
+    assert state() == ("figures/x.png is not as it was made", "ok")
+    (out / "figures" / "x.png").unlink()
+    assert state() == ("figures/x.png is missing", "ok")
+    assert (out / "figures" / "x.png").read_text() == "3"
+    assert state(replace(job, parameters=VALUES | {"seed": 4})) == ("changed: parameters (seed)", "ok")
+    write_notebook(path, SAVE, 'save("y", str(seed))')
+    assert state() == ("changed: notebook, parameters (seed)", "ok")
+    assert names(out / "figures") == ["y.json", "y.pdf", "y.png"]
+    (out / "manifests" / "a.json").write_text('{"job": ')
+    assert state() == ("it has no manifest", "ok")
+    assert state() == (None, "up to date")
+
+
+def test_code_and_versions_and_data_are_reasons_too(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-images-idx3-ubyte").write_bytes(b"1")
+    path = write_notebook(tmp_path / "a.ipynb", "from srlib import round_to\nround_to(1.0, 'binary8')")
+    job, store = Job(path, VALUES | {"dataset_dir": "data"}), Store(tmp_path / "out")
+    run_all([job], tmp_path / "out")
+    before = made_from(job)
+    assert reason_to_run(job, before, store) is None
+    (tmp_path / "data" / "train-images-idx3-ubyte").write_bytes(b"2")
+    changed = before | {"srlib": before["srlib"] | {"cpu": ""}, "versions": before["versions"] | {"numpy": "1"}}
+    assert reason_to_run(job, changed, store) == "changed: srlib (cpu), versions (numpy)"
+    assert reason_to_run(job, made_from(job), store) == "changed: data (train-images-idx3-ubyte)"
+
+
+def wait_until_gone(pid, seconds=10):
+    deadline = time.monotonic() + seconds
+    while psutil.pid_exists(pid):
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        time.sleep(0.05)
+
+
+def tell_pid(path):
+    """Code that leaves the process id of the kernel in a file."""
+    return f"import os, pathlib, signal, time\npathlib.Path({str(path)!r}).write_text(str(os.getpid()))"
+
+
+def test_a_job_that_takes_too_long_is_ended_with_its_kernel(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", tell_pid(tmp_path / "pid"), "time.sleep(600)")
+    outcome = run_all([Job(path, VALUES)], tmp_path, timeout=6)["a"]
+    assert outcome.problem == "cell [4]: took more than 6 s in all"
+    assert outcome.seconds < 20
+    wait_until_gone(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("victim", "problem"),
+    [("os.getpid()", "cell [4]: the kernel died"), ("os.getppid()", "its process was killed by signal 9")],
+    ids=["kernel", "its parent"],
+)
+def test_what_is_killed_ends_its_job_within_seconds(tmp_path, victim, problem):
+    kill = f"os.kill({victim}, signal.SIGKILL)\ntime.sleep(600)"
+    path = write_notebook(tmp_path / "a.ipynb", tell_pid(tmp_path / "pid"), kill)
     outcome = run([path], tmp_path)["a"]
-    assert outcome.problem.startswith("BrokenProcessPool: ")
-    assert outcome.notebook is None
+    assert outcome.problem == problem
+    assert outcome.seconds < 30
+    assert Path(outcome.notebook) == tmp_path / "failed" / "a.ipynb"
+    wait_until_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_no_manifest(tmp_path, monkeypatch):
+    def full(self, path, name):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Store, "take", full)
+    path = write_notebook(tmp_path / "a.ipynb", SAVE, 'save("x", "1")')
+    outcome = run([path], tmp_path / "out")["a"]
+    assert (outcome.state, outcome.problem) == ("failed", "OSError: [Errno 28] No space left on device")
+    assert not list((tmp_path / "out").rglob("manifests/*"))
+
+
+@pytest.mark.parametrize(("keep_going", "state"), [(False, "not run"), (True, "ok")])
+def test_after_a_failure_no_job_is_started_unless_told_to_keep_going(notebooks, tmp_path, keep_going, state):
+    jobs, store = [Job(notebooks[name], VALUES) for name in ("bad", "one")], Store(tmp_path)
+    with staging_directory(store) as staging, ThreadPoolExecutor(1) as pool:
+        found = list(run_jobs(jobs, store, staging, pool, keep_going=keep_going))
+    assert [(outcome.job.stem, outcome.state) for outcome in found] == [("bad", "failed"), ("one", state)]
+
+
+def test_a_job_is_run_after_those_that_it_needs_and_not_if_one_fails(notebooks, tmp_path):
+    first, bad = Job(notebooks["two"], VALUES, place="early"), Job(notebooks["bad"], VALUES)
+    last, never = Job(notebooks["one"], VALUES, needs=(first,)), Job(notebooks["moody"], VALUES, needs=(first, bad))
+    outcomes = run_all([never, last, first, bad], tmp_path, workers=2)
+    assert {name: outcome.state for name, outcome in outcomes.items()} == {
+        "early/two": "ok",
+        "one": "ok",
+        "bad": "failed",
+        "moody": "not run",
+    }
+    assert outcomes["moody"].problem == "needs bad"
+    assert list(outcomes).index("early/two") < list(outcomes).index("one")
+    assert (tmp_path / "early" / "figures" / "two_values.png").exists()
+    assert (tmp_path / "early" / "manifests" / "two.json").exists()
+
+
+def test_results_can_go_to_any_place_that_fsspec_knows(notebooks):
+    place = "memory://somewhere/deep"
+    assert run([notebooks["one"]], place)["one"].state == "ok"
+    assert run([notebooks["one"]], place)["one"].state == "up to date"
+    store = Store(place)
+    assert store.read("figures/one_values.png") == b"paper 3 [0.5, 0.25]"
+    assert store.names("*/*.json") == ["figures/one_again.json", "figures/one_values.json", "manifests/one.json"]
+    assert run([notebooks["bad"]], place)["bad"].notebook == f"{place}/failed/bad.ipynb"
+
+
+def test_what_a_killed_batch_has_left_is_removed_and_what_another_one_uses_is_not(tmp_path):
+    with staging_directory(Store(tmp_path)) as mine:
+        dead = tmp_path / mine.name.replace(f"-{os.getpid()}-", "-4194999-")
+        elsewhere = tmp_path / ".staging-other-host-4194999-abc"
+        dead.mkdir()
+        elsewhere.mkdir()
+        with staging_directory(Store(tmp_path)) as other:
+            assert sorted(tmp_path.iterdir()) == sorted([mine, other, elsewhere])
+    assert list(tmp_path.iterdir()) == [elsewhere]
+
+
+def test_a_worker_of_another_machine_that_sees_no_staging_says_so(notebooks, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        (outcome,) = run_jobs([Job(notebooks["one"], VALUES)], Store(tmp_path), tmp_path / "gone", pool)
+    assert outcome.state == "failed"
+    assert f"sees no {tmp_path / 'gone'}: the batch has ended, or that is not shared" in outcome.problem
 
 
 def test_a_notebook_whose_kernel_is_not_installed_is_reported(tmp_path):

@@ -1,0 +1,305 @@
+"""One job from start to end: a process that runs its notebook, watched; its results named finally when it succeeds."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from srlib.batch.identity import identity
+from srlib.batch.manifest import as_bytes, hash_of, manifest_name, read_manifest
+from srlib.batch.plan import Job
+from srlib.batch.store import Store
+from srlib.records import is_record, stamp, write_atomically
+
+STOP, STATUS, FAILED = "stop", "status.json", "failed"
+_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_WORKER = Path(__file__).with_name("worker.py")
+_LOOK_EVERY = 0.1  # seconds
+_TELL_EVERY = 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job, and how it is to be run; it can be sent to another machine.
+
+    Attributes
+    ----------
+    job : Job
+    origin : dict
+        Of `made_from`, for its manifest.
+    out : str
+        Path or URL of the results.
+    staging : str
+        A directory of this batch, on the file system of `out` if that is local. A file `STOP` there ends the job.
+    share : int
+        How many jobs share the cores of a machine.
+    timeout : float or None
+        Seconds after which the job is ended.
+    keep_going : bool
+        Whether to start it after another job of the batch has failed.
+    """
+
+    job: Job
+    origin: dict
+    out: str
+    staging: str
+    share: int
+    timeout: float | None
+    keep_going: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes
+    ----------
+    job : Job
+    state : {"ok", "up to date", "failed", "not run"}
+    seconds : float
+    memory : int
+        The most bytes that its processes held together, as seen ten times a second.
+    figures : tuple of str
+        Names of the figures that it made; empty after a failure.
+    problem : str or None
+        Why it failed or was not run, in one line; None after success.
+    notebook, log : str or None
+        Where the executed notebook is, partly executed after a failure, and then the log; None if there is none.
+    """
+
+    job: Job
+    state: str
+    seconds: float = 0.0
+    memory: int = 0
+    figures: tuple[str, ...] = ()
+    problem: str | None = None
+    notebook: str | None = None
+    log: str | None = None
+
+
+class Stopped(Exception):
+    """The batch has been told to stop."""
+
+
+def perform(task: Task) -> Outcome:
+    """Run a job. Each of its files gets its final name at once, after the last cell has succeeded; the manifest last.
+
+    Raises
+    ------
+    Stopped
+        If there is a file `STOP` in the staging directory, or that is gone.
+    """
+    store, staging = Store(task.out), Path(task.staging)
+    if store.local is None and not staging.is_dir():  # another machine than the one that sent the task
+        with tempfile.TemporaryDirectory(prefix="srlib-") as directory:
+            return _perform(task, store, Path(directory))
+    if not staging.is_dir():
+        raise Stopped(f"{socket.gethostname()} sees no {staging}: the batch has ended, or that is not shared")
+    return _perform(task, store, staging)
+
+
+def _perform(task, store, staging):
+    if (staging / FAILED).exists() and not task.keep_going:
+        return Outcome(task.job, "not run", problem="another job has failed")
+    started, start = datetime.now(UTC), time.monotonic()
+    staged = Path(tempfile.mkdtemp(prefix=f"{task.job.stem}-", dir=staging))
+    try:
+        watched = _Watched(task, staged, staging)
+        problem = watched.run()
+        figures = tuple(sorted({path.stem for path in (staged / "figures").iterdir()}))
+        spent = {"seconds": round(time.monotonic() - start, 3), "memory": watched.memory}
+        when = {"started": started.isoformat(timespec="seconds"), "machine": socket.gethostname(), **spent}
+        if problem is None:
+            try:
+                _publish(task, store, staged, when)
+                kept = store.path(task.job.below(f"notebooks/{task.job.stem}.ipynb"))
+                return Outcome(task.job, "ok", **spent, figures=figures, notebook=kept)
+            except (OSError, ValueError) as error:
+                problem = f"{type(error).__name__}: {error}"
+        (staging / FAILED).touch()
+        return Outcome(task.job, "failed", **spent, problem=problem, **_keep_failed(task, store, staged, when, problem))
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+class _Watched:
+    """The process of a job, and what is known of it."""
+
+    def __init__(self, task, staged, staging):
+        self.task, self.staged, self.staging = task, staged, staging
+        self.memory, self._start, self._told, self._seen = 0, time.monotonic(), 0.0, (None, 0)
+        self._family = []
+
+    def run(self):
+        """Run it to its end; return None if the notebook has succeeded, else why not in one line."""
+        process = self._begin()
+        try:
+            while process.poll() is None:
+                self._look(process)
+                if self._is_stopped():
+                    raise Stopped("the batch has been told to stop")
+                if self.task.timeout is not None and self._seconds() > self.task.timeout:
+                    return f"cell [{self._cells()[0] + 1}]: took more than {self.task.timeout:g} s in all"
+                time.sleep(_LOOK_EVERY)
+            answer = process.stdout.read().strip()
+            if process.returncode < 0:
+                return f"its process was killed by signal {-process.returncode}"
+            return answer or (None if process.returncode == 0 else f"its process ended with {process.returncode}")
+        finally:
+            _kill([*self._family, *_processes(process.pid)])
+            process.stdout.close()
+            process.wait()
+
+    def _begin(self):
+        job, figures = self.task.job, self.staged / "figures"
+        figures.mkdir()
+        notebook = self.staged / f"{job.stem}.ipynb"
+        parameters = dict(job.parameters) | {"output_dir": str(figures)}
+        arguments = {"notebook": str(job.notebook), "staged": str(notebook), "parameters": parameters}
+        order = self.staged / "task.json"
+        order.write_text(json.dumps(arguments), encoding="utf-8")
+        command = [sys.executable, "-P", str(_WORKER), str(order)]
+        with (self.staged / "log").open("wb") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=_limits(self.task.share) | os.environ,
+                start_new_session=True,  # what Ctrl-C in a terminal stops is the batch's to decide
+            )
+
+    def _look(self, process):
+        self._family = _processes(process.pid)
+        self.memory = max(self.memory, sum(map(_resident, self._family)))
+        if self._seconds() - self._told > _TELL_EVERY:
+            self._told = self._seconds()
+            cell, cells = self._cells()
+            status = {"job": self.task.job.name, "cell": cell, "cells": cells, "seconds": self._told}
+            with suppress(OSError):  # a full disk is the notebook's to report
+                write_atomically(self.staged / STATUS, json.dumps(status | {"memory": self.memory}).encode())
+
+    def _seconds(self):
+        return time.monotonic() - self._start
+
+    def _is_stopped(self):
+        return (self.staging / STOP).exists() or not self.staging.exists()
+
+    def _cells(self):
+        """Return how many cells have been run, and how many there are."""
+        with suppress(OSError, ValueError):
+            path = self.staged / f"{self.task.job.stem}.ipynb"
+            changed = path.stat().st_mtime_ns
+            if changed != self._seen[0]:
+                cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+                done = sum(cell["metadata"].get("papermill", {}).get("status") == "completed" for cell in cells)
+                self._seen = changed, (done, len(cells))
+        return self._seen[1] or (0, 0)
+
+
+def _limits(share):
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return dict.fromkeys(_THREAD_LIMITS, str(max(1, cores // share)))
+
+
+def _processes(pid):
+    """Return a process and all that come from it."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _resident(process):
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
+
+
+def _kill(processes):
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=5)
+
+
+def _publish(task, store, staged, when):
+    """Give the results their final names, the manifest last, and remove what an earlier run made and this did not."""
+    job, figures = task.job, staged / "figures"
+    for path in filter(is_record, figures.glob("*.json")):
+        stamp(path, identity(job.notebook, json.loads(path.read_text())["parameters"]))
+    notebook = _tidied(staged / f"{job.stem}.ipynb", figures, store, job)
+    files = {f"figures/{path.relative_to(figures)}": path for path in sorted(figures.rglob("*")) if path.is_file()}
+    files[f"notebooks/{job.stem}.ipynb"] = notebook
+    outputs = {name: hash_of(path) for name, path in files.items()}
+    before = read_manifest(store, manifest_name(job)) or {"outputs": {}}
+    for name, path in files.items():
+        store.take(path, job.below(name))
+    for name in before["outputs"].keys() - outputs.keys():
+        store.remove(job.below(name))
+    store.write(manifest_name(job), as_bytes(_manifest(task, when, outcome="ok") | {"outputs": outputs}))
+    for suffix in ("ipynb", "log", "json"):
+        store.remove(job.below(f"failed/{job.stem}.{suffix}"))
+
+
+def _manifest(task, when, **outcome):
+    return {"job": task.job.stem, **outcome, **when, "made_from": task.origin}
+
+
+def _keep_failed(task, store, staged, when, problem):
+    """Keep the notebook as far as it got, its log and what is known of the failure; return where."""
+    job, kept = task.job, {}
+    with suppress(OSError):
+        notebook = staged / f"{job.stem}.ipynb"
+        for what, path in (("notebook", notebook), ("log", staged / "log")):
+            if path.exists():
+                if what == "notebook":
+                    with suppress(ValueError):
+                        _tidied(path, staged / "figures", store, job)
+                name = job.below(f"failed/{job.stem}.{'ipynb' if what == 'notebook' else 'log'}")
+                store.take(path, name)
+                kept[what] = store.path(name)
+        failure = _manifest(task, when, outcome="failed", problem=problem)
+        store.write(job.below(f"failed/{job.stem}.json"), as_bytes(failure))
+    return kept
+
+
+def _tidied(path, figures, store, job):
+    """Let an executed notebook say where its figures are, from where it is, and nothing of when and where it was run.
+
+    The same job gives the same bytes, wherever its results go.
+    """
+    import nbformat  # here, because it is slow to import and `srlib --help` does not need it
+
+    text = path.read_text(encoding="utf-8")
+    up = "/".join([".."] * (1 + job.place.count("/") + bool(job.place)))
+    for here, there in ((str(figures), "../figures"), (store.place, up)):
+        for written in (str, _escaped):
+            text = text.replace(written(here), there)
+    notebook = nbformat.reads(text, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell.id = "injected-parameters"
+    write_atomically(path, nbformat.writes(notebook).encode())
+    return path
+
+
+def _escaped(path):
+    """Return a path as it is in a notebook's file where papermill has put it into a cell."""
+    return json.dumps(path.encode("unicode_escape").decode())[1:-1]

@@ -1,0 +1,90 @@
+"""The process of one job: papermill on one notebook. `supervise` starts it as a script, so that it is soon ready.
+
+Its argument is a JSON file with the arguments of `papermill.execute_notebook`. It says what became of the notebook on
+what was its standard output: nothing, or one line on why it failed.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+_LOOK_EVERY = 0.5  # seconds
+
+
+def main(task: Path) -> None:
+    """Run a task and end the process: with status 0 if the notebook has succeeded, else 1."""
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what kernels print there belongs into the log
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not SIG_IGN, which kernels would inherit
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would say is in the answer
+    arguments = json.loads(task.read_text(encoding="utf-8"))
+    try:
+        _execute(**arguments)
+    except Exception as error:
+        traceback.print_exc()
+        answer.write(_describe(error, Path(arguments["staged"])))
+        answer.close()
+        sys.exit(1)
+
+
+def _execute(notebook, staged, parameters):
+    import papermill
+
+    papermill.execute_notebook(
+        _literal(notebook),
+        _literal(staged),
+        parameters,
+        cwd=Path(notebook).parent,
+        progress_bar=False,
+        shutdown_kernel="immediate",  # a kernel asked to stop prints tracebacks, a killed one does not
+        extra_arguments=["--log-level=CRITICAL"],  # the kernel's: it would warn of unencrypted TCP at every start
+    )
+
+
+def _end_with_parent(parent):
+    """End this process and its kernel when the one that supervises it has died."""
+    import psutil
+
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY)
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(1)
+
+
+def _literal(path):
+    """Return a path as papermill wants it, which takes it for a format string."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _describe(error, notebook):
+    """Return the failure of a notebook in one line, with the number that Jupyter gives the cell."""
+    from nbclient.exceptions import DeadKernelError
+    from papermill import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
+        return f"cell [{error.exec_count}]: {error.ename}: {_first_line(error.evalue)}"
+    if isinstance(error, DeadKernelError):
+        return f"cell [{_cells_started(notebook)}]: the kernel died"
+    return f"{type(error).__name__}: {_first_line(str(error))}"
+
+
+def _cells_started(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    return sum(cell["metadata"]["papermill"]["start_time"] is not None for cell in code)
+
+
+def _first_line(text):
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
