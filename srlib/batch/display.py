@@ -70,7 +70,8 @@ class Display:
 
 
 def _how_far(status):
-    return f"cell {status['cell']} of {status['cells']}  {status['seconds']:.0f} s  {size(status['memory'])}"
+    cells = status["cells"]
+    return f"cell {min(status['cell'] + 1, cells)} of {cells}  {status['seconds']:.0f} s  {size(status['memory'])}"
 
 
 def size(count: int) -> str:
