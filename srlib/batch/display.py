@@ -35,7 +35,9 @@ class Display:
         for path in self._staging.glob(f"*/{STATUS}"):
             with suppress(OSError, ValueError):
                 status = json.loads(path.read_text())
-                found[status["job"]] = status
+                # Of two attempts at a job, the one that has begun last is running.
+                if status["started"] >= found.get(status["job"], status)["started"]:
+                    found[status["job"]] = status
         for name in self._bars.keys() - found.keys():
             self._bars.pop(name).close()
         for name, status in found.items():

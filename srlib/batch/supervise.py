@@ -24,6 +24,7 @@ from srlib.records import is_record, stamp, write_atomically
 STOP, STATUS, FAILED = "stop", "status.json", "failed"
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _WORKER = Path(__file__).with_name("worker.py")
+_MOST_ATTEMPTS = 3
 _LOOK_EVERY = 0.1  # seconds
 _TELL_EVERY = 0.5
 
@@ -112,7 +113,12 @@ def _perform(task, store, staging):
     if (staging / FAILED).exists() and not task.keep_going:
         return Outcome(task.job, "not run", problem="another job has failed")
     started, start = datetime.now(UTC), time.monotonic()
-    staged = Path(tempfile.mkdtemp(prefix=f"{task.job.stem}-", dir=staging))
+    prefix = f"{task.job.name.replace('/', '+')}@"
+    attempts = sum(path.name.startswith(prefix) for path in staging.iterdir())
+    if attempts == _MOST_ATTEMPTS:  # their directories are there, so they came to no end
+        problem = f"given up: {attempts} workers died while they ran it"
+        return Outcome(task.job, "failed", problem=problem)
+    staged = Path(tempfile.mkdtemp(prefix=prefix, dir=staging))
     try:
         watched = _Watched(task, staged, staging)
         problem = watched.run()
@@ -138,7 +144,7 @@ class _Watched:
     def __init__(self, task, staged, staging):
         self.task, self.staged, self.staging = task, staged, staging
         self.memory, self._start, self._told, self._seen = 0, time.monotonic(), 0.0, (None, 0)
-        self._family = []
+        self._family, self._started = [], time.time()
 
     def run(self):
         """Run it to its end; return None if the notebook has succeeded, else why not in one line."""
@@ -186,7 +192,13 @@ class _Watched:
         if self._seconds() - self._told > _TELL_EVERY:
             self._told = self._seconds()
             cell, cells = self._cells()
-            status = {"job": self.task.job.name, "cell": cell, "cells": cells, "seconds": self._told}
+            status = {
+                "job": self.task.job.name,
+                "cell": cell,
+                "cells": cells,
+                "seconds": self._told,
+                "started": self._started,
+            }
             with suppress(OSError):  # a full disk is the notebook's to report
                 write_atomically(self.staged / STATUS, json.dumps(status | {"memory": self.memory}).encode())
 
