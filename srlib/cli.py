@@ -15,6 +15,8 @@ from srlib.batch.manifest import made_from, reason_to_run
 from srlib.batch.plan import Sweep, find_notebooks, parse_value, plan_jobs, read_notebook, read_sweep, select
 from srlib.batch.run import dask_executor, run_jobs, staging_directory
 from srlib.batch.store import Store
+from srlib.batch.verify import compare as compare_batches
+from srlib.batch.verify import find_problems, meaning
 from srlib.claims import as_json, evaluate, ledger
 from srlib.records import write_atomically
 from srlib.report import gallery, results_page
@@ -216,6 +218,42 @@ def claims(figures) -> None:
     widths = {name: max(len(row[name]) for row in [*rows, {name: name}]) for name in rows[0]}
     for row in [{name: name for name in widths}, *rows]:
         click.echo("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip())
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=Path("build"))
+def verify(directory):
+    """Check that every result below DIRECTORY (default: build) is what the manifests say; status 1 if not."""
+    try:
+        manifests, outputs, found = find_problems(directory)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    for problem in found:
+        click.echo(problem)
+    if found:
+        raise click.ClickException(f"{counted(len(found), 'problem')} in {counted(manifests, 'job')}")
+    click.echo(f"{counted(outputs, 'file')} of {counted(manifests, 'job')} are as they were made.")
+
+
+@main.command()
+@click.argument("one", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path))
+@click.option("--details", is_flag=True, help="Also show each number that is not identical.")
+def compare(one, other, details):
+    """Say figure by figure whether the numbers in two directories agree, and what that means; status 1 if not."""
+    try:
+        found = compare_batches(one, other)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    width = max(len(comparison.figure) for comparison in found)
+    for comparison in found:
+        click.echo(f"{comparison.figure:{width}}  {comparison.verdict}")
+        if details or comparison.verdict == "not comparable":
+            for detail in comparison.details:
+                click.echo(f"{'':{width}}    {detail}")
+    click.echo(f"\n{meaning(found)}")
+    if any(comparison.verdict in ("different", "not comparable") for comparison in found):
+        raise click.exceptions.Exit(1)
 
 
 def _read(directory, names):
