@@ -117,8 +117,8 @@ def regenerate(names, out, jobs, scheduler, sweep, timeout, force, keep_going, d
     notebook that fails goes to OUT/failed, as far as it got, with its log, and the command then ends with status 1.
     """
     try:
-        planned = _plan(names, sweep, directory, **request)
         store = Store(out)
+        planned = _plan(names, sweep, directory, store, **request)
         if request["split"] > 1 and store.local is None:
             raise ValueError(f"--out {out}: the parts of a split are merged from local files")
         if dry_run:
@@ -147,7 +147,7 @@ def regenerate(names, out, jobs, scheduler, sweep, timeout, force, keep_going, d
     _conclude(outcomes, store, stream, as_json)
 
 
-def _plan(names, sweep, directory, profile, backend, parameters, split):
+def _plan(names, sweep, directory, store, profile, backend, parameters, split):
     asked = read_sweep(sweep) if sweep else Sweep()
     values = {name: parse_value(text) for name, text in parameters}
     twice = sorted(values.keys() & (asked.values.keys() | asked.crossed.keys()))
@@ -158,7 +158,7 @@ def _plan(names, sweep, directory, profile, backend, parameters, split):
     profile = checks.choice("profile", profile or asked.profile or "quick", PROFILES)
     backend = checks.choice("backend", backend or asked.backend or "numpy", BACKENDS)
     notebooks = _read(directory, names or asked.notebooks)
-    planned = plan_jobs(notebooks, profile, backend, {**asked.values, **values}, asked.crossed, split)
+    planned = plan_jobs(notebooks, profile, backend, {**asked.values, **values}, asked.crossed, split, store.place)
     array_library(backend)
     return planned
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from numpy._core import _multiarray_umath as cpu
 from test_datasets import idx
 
-from srlib.batch import find_notebooks, read_notebook
 from srlib.batch.identity import identity
+from srlib.batch.plan import find_notebooks, read_notebook
 from srlib.claims import as_json, evaluate
 from srlib.cli import main
 from srlib.records import digest
@@ -115,12 +115,12 @@ SMALL = {
 }
 
 
-def regenerate(out, jobs, notebooks=tuple(DECLARED), **parameters):
+def regenerate(out, jobs, notebooks=tuple(DECLARED), options=(), **parameters):
     known = {parameter.name for notebook in notebooks for parameter in notebook.parameters}
     given = {name: value for name, value in (SMALL | parameters).items() if name in known}
     words = [word for name, value in given.items() for word in ("-p", name, str(value))]
     names = [notebook.path.stem for notebook in notebooks]
-    return CliRunner().invoke(main, ["regenerate", *names, "--out", str(out), "--jobs", str(jobs), *words])
+    return CliRunner().invoke(main, ["regenerate", *names, "--out", str(out), "--jobs", str(jobs), *options, *words])
 
 
 def digests(out, jobs):
@@ -145,6 +145,23 @@ def test_jobs_threads_blas_kernels_and_simd_width_do_not_change_the_numbers(tmp_
             record = json.loads((tmp_path / "one" / "figures" / f"{name}.json").read_text())
             assert record["identity"] == identity(notebook.path, record["parameters"])
     assert len(one) == sum(len(notebook.figures) for notebook in DECLARED)
+
+
+def test_twenty_replicates_in_one_job_and_as_four_pieces_merged_are_the_same(tmp_path):
+    stem = "05_logistic_regression"
+    (notebook,) = (notebook for notebook in DECLARED if notebook.path.stem == stem)
+    for name, options in (("one", []), ("four", ["--split", "4"])):
+        result = regenerate(tmp_path / name, 2, [notebook], options, replicates=20)
+        assert result.exit_code == 0, result.output
+    one, four = ((tmp_path / name / "figures" / f"{notebook.figures[0]}.json").read_bytes() for name in ("one", "four"))
+    assert one == four
+    pieces = sorted(path.name for path in (tmp_path / "four" / "pieces" / stem).iterdir())
+    assert pieces == ["0-4", "10-14", "15-19", "5-9"]
+    executed = (tmp_path / "four" / "notebooks" / f"{stem}.ipynb").read_text()
+    assert f'\\"../pieces/{stem}/5-9/figures\\"' in executed
+    assert str(tmp_path) not in executed
+    again = regenerate(tmp_path / "four", 2, [notebook], ["--split", "4"], replicates=20)
+    assert again.output.count("  up to date") == 2 * 5
 
 
 @pytest.mark.parametrize("fmt", ["e4m3", "bfloat16", "fixed(4,4)"])

@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import os
 import re
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 _OPTIONS = {"profile": "--profile", "backend": "--backend", "output_dir": "--out"}  # parameters with their own option
+PIECES = "pieces"  # below the results, those of parts of the replicates
 _REQUIRED = (*_OPTIONS, "seed")
 
 
@@ -247,6 +249,7 @@ def plan_jobs(
     values: Mapping[str, object],
     crossed: Mapping[str, Sequence] | None = None,
     split: int = 1,
+    out: str | Path = "",
 ) -> list[Job]:
     """Return a job for each notebook, or several, after checking everything that can be checked before running.
 
@@ -264,6 +267,8 @@ def plan_jobs(
     split : int
         Into how many jobs the replicates of a notebook are divided, where it has a parameter `replicate_range`; one
         more, which needs these, merges them.
+    out : path
+        Where results will be, for that one to find those of the others.
 
     Raises
     ------
@@ -285,7 +290,7 @@ def plan_jobs(
         for point in product(*own.values()):
             chosen = dict(zip(own, point, strict=True))
             job = Job(notebook.path, _own_values(notebook, profile, backend, {**values, **chosen}), _place(chosen))
-            for part in [job] if split == 1 else _divided(notebook, job, split):
+            for part in [job] if split == 1 else _divided(notebook, job, split, out):
                 jobs[part.name] = part
     return list(jobs.values())
 
@@ -298,7 +303,7 @@ def _word(value):
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _divided(notebook, job, split):
+def _divided(notebook, job, split, out):
     """Return jobs that run the replicates of a job in parts, and one that merges them; just the job if it has none."""
     if not {"replicate_range", "pieces"} <= {parameter.name for parameter in notebook.parameters}:
         return [job]
@@ -312,9 +317,10 @@ def _divided(notebook, job, split):
     ends = [count * part // split for part in range(split + 1)]
     parts = []
     for first, stop in pairwise(ends):
-        place = job.below(f"pieces/{job.stem}/{first}-{stop - 1}")
+        place = job.below(f"{PIECES}/{job.stem}/{first}-{stop - 1}")
         parts.append(replace(job, parameters={**job.parameters, "replicate_range": [first, stop]}, place=place))
-    return [*parts, replace(job, needs=tuple(parts))]
+    pieces = [os.path.relpath(Path(out, part.place, "figures"), job.notebook.parent) for part in parts]
+    return [*parts, replace(job, parameters={**job.parameters, "pieces": pieces}, needs=tuple(parts))]
 
 
 def _own_values(notebook, profile, backend, values):

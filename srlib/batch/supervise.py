@@ -17,7 +17,7 @@ import psutil
 
 from srlib.batch.identity import identity
 from srlib.batch.manifest import as_bytes, hash_of, manifest_name, read_manifest
-from srlib.batch.plan import Job
+from srlib.batch.plan import PIECES, Job
 from srlib.batch.store import Store
 from srlib.records import is_record, stamp, write_atomically
 
@@ -298,7 +298,10 @@ def _tidied(path, figures, store, job):
 
     text = path.read_text(encoding="utf-8")
     up = "/".join([".."] * (1 + job.place.count("/") + bool(job.place)))
-    for here, there in ((str(figures), "../figures"), (store.place, up)):
+    replaced = {str(figures): "../figures"}
+    if store.local is not None:
+        replaced[f"{os.path.relpath(store.local, job.notebook.parent)}/{PIECES}/"] = f"{up}/{PIECES}/"
+    for here, there in {**replaced, store.place: up}.items():
         for written in (str, _escaped):
             text = text.replace(written(here), there)
     notebook = nbformat.reads(text, as_version=4)
