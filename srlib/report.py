@@ -243,6 +243,8 @@ def gallery(figures: Path, notebooks: Path) -> str:
 def _entry(figures, notebook, name, caption):
     profile = _load(figures, name)["parameters"]["profile"]
     source = Path(os.path.relpath(notebook, figures)).as_posix()
+    beside = source.removesuffix(notebook.name)
+    caption = re.sub(r"\]\((?=[\w.]+\.ipynb)", f"]({beside}", caption)
     return (
         f"## {name}\n\n![{name}]({name}.png)\n\n{caption}\n\n[{notebook.stem}]({source}) · "
         f"[PDF]({name}.pdf) · [record]({name}.json) · {profile} profile"

@@ -120,7 +120,7 @@ def _modules_behind(source, ignored=_WITHOUT_NUMBERS):
 
 def _imported(source):
     """Return the names of the modules of `srlib` that some code imports or takes public names from."""
-    names, home = set(), _public()
+    names, home = set(), public_names()
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.ImportFrom(module="srlib", names=aliases):
@@ -133,7 +133,7 @@ def _imported(source):
 
 
 @cache
-def _public():
+def public_names():
     """Return the module of each public name of `srlib`."""
     imports = [node for node in ast.parse(_source("__init__")).body if isinstance(node, ast.ImportFrom)]
     return {alias.name: node.module.split(".")[1] for node in imports for alias in node.names}
