@@ -107,9 +107,12 @@ def list_notebooks(names, directory) -> None:
 @click.option("--force", is_flag=True, help="Run what is up to date, too.")
 @click.option("--keep-going", is_flag=True, help="Start further jobs after one has failed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be run, and why; run nothing.")
+@click.option("--site", is_flag=True, help="Build the web pages at the end; see `srlib site`.")
 @click.option("--json", "as_json", is_flag=True, help="Write what became of each job as JSON, and the rest to stderr.")
 @_notebooks
-def regenerate(names, out, jobs, scheduler, sweep, timeout, force, keep_going, dry_run, as_json, directory, **request):
+def regenerate(
+    names, out, jobs, scheduler, sweep, dry_run, site, as_json, directory, timeout, force, keep_going, **given
+) -> None:
     """Run notebooks, and keep the figures and executed notebooks of those that succeed.
 
     Figures go to OUT/figures and executed notebooks to OUT/notebooks, with a manifest for each in OUT/manifests: what
@@ -118,9 +121,9 @@ def regenerate(names, out, jobs, scheduler, sweep, timeout, force, keep_going, d
     """
     try:
         store = Store(out)
-        planned = _plan(names, sweep, directory, store, **request)
-        if request["split"] > 1 and store.local is None:
-            raise ValueError(f"--out {out}: the parts of a split are merged from local files")
+        planned = _plan(names, sweep, directory, store, **given)
+        if store.local is None and (given["split"] > 1 or site):
+            raise ValueError(f"--out {out}: --split and --site need a directory of this machine")
         if dry_run:
             return _say_what_would_run(planned, store, force)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
@@ -145,6 +148,8 @@ def regenerate(names, out, jobs, scheduler, sweep, timeout, force, keep_going, d
         click.echo("Interrupted; notebooks that had not finished left nothing.", err=True)
         raise click.exceptions.Exit(130) from None
     _conclude(outcomes, store, stream, as_json)
+    if site:
+        click.echo(_built_site(store.local, directory, _ROOT / "figures"), file=stream)
 
 
 def _plan(names, sweep, directory, store, profile, backend, parameters, split):
@@ -218,6 +223,27 @@ def claims(figures) -> None:
     widths = {name: max(len(row[name]) for row in [*rows, {name: name}]) for name in rows[0]}
     for row in [{name: name for name in widths}, *rows]:
         click.echo("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip())
+
+
+@main.command()
+@click.argument("batch", type=click.Path(path_type=Path), default=Path("build"))
+@_notebooks
+@_figures
+def site(batch, directory, figures) -> None:
+    """Build BATCH/site (default: build/site), the companion as web pages, from what has been made; nothing is run.
+
+    What the batch has not made is taken from the notebooks and figures of the checkout, as they are there.
+    """
+    click.echo(_built_site(batch, directory, figures))
+
+
+def _built_site(batch, notebooks, figures):
+    from srlib.batch.site import build_site
+
+    try:
+        return build_site(batch, notebooks, figures)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()

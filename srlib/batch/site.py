@@ -232,6 +232,7 @@ def _run_sphinx(source, built):
                 warning=warnings,
             )
             app.connect("autodoc-process-docstring", _escape, priority=100)
+            app.connect("doctree-read", _leave_equations)
             app.build()
     except SphinxError as error:
         raise RuntimeError(f"the site cannot be built: {error}") from None
@@ -258,6 +259,7 @@ _CONFIGURATION = {
     ],
     "nb_execution_mode": "off",
     "nb_merge_streams": True,
+    "nb_render_markdown_format": "myst",
     "myst_enable_extensions": ["amsmath", "dollarmath"],
     "myst_heading_anchors": 3,
     "autodoc_typehints": "none",
@@ -272,6 +274,16 @@ _CONFIGURATION = {
     "html_show_sphinx": False,
     "exclude_patterns": ["style"],
 }
+
+
+def _leave_equations(app, doctree):
+    """Keep Sphinx from putting an equation that has lines into an environment in which it can have no tag."""
+    from docutils import nodes
+
+    for node in doctree.findall(nodes.math_block):
+        if not node.get("no-wrap"):
+            node["no-wrap"] = True
+            node[:] = [nodes.Text(f"\\[{node.astext()}\\]")]
 
 
 def _escape(app, what, name, obj, options, lines):

@@ -1,0 +1,100 @@
+"""The web pages, as a browser shows them: Debian's Chromium, driven by playwright."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("furo", reason="needs Sphinx, the extra 'site'")
+playwright = pytest.importorskip("playwright.sync_api")
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+QUIET += ["--disable-sync", "--no-first-run", "--disable-quic"]
+LOOK = """() => {
+    const page = document.body.cloneNode(true);
+    page.querySelectorAll('.highlight, pre, script, style, mjx-container').forEach(part => part.remove());
+    return {
+        equations: document.querySelectorAll('.math').length,
+        typeset: document.querySelectorAll('mjx-container').length,
+        faults: [...document.querySelectorAll('mjx-merror')].map(part => part.textContent),
+        missing: [...document.images].filter(image => !image.naturalWidth).map(image => image.src),
+        raw: page.textContent.match(/[$][^$]+[$]/g),
+    };
+}"""
+BEYOND = "document.documentElement.scrollWidth - window.innerWidth"
+GOOD = {"faults": [], "missing": [], "raw": None}
+
+
+def build(batch):
+    """Run the command in a process of its own: Sphinx's packages warn of what will be removed from them."""
+    command = [sys.executable, "-m", "srlib", "site", str(batch)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    said = build(tmp_path_factory.mktemp("batch"))
+    assert said.returncode == 0, said.stderr
+    return Path(said.stdout.strip()).parent
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+def test_every_page_shows_as_it_should_on_a_screen_and_on_a_phone(site, browser):
+    page, said, asked = browser.new_page(), [], []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("requestfailed", lambda request: said.append(request.url))
+    page.on("request", lambda request: asked.append(request.url))
+    pages, equations = sorted(site.rglob("*.html")), 0
+    for path in pages:
+        page.goto(path.as_uri(), wait_until="load")
+        page.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")
+        seen = page.evaluate(LOOK)
+        assert {name: seen[name] for name in GOOD} == GOOD, path
+        assert seen["equations"] == seen["typeset"], path
+        for width in (1300, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate(BEYOND) <= 0, (path, width)
+        equations += seen["typeset"]
+    assert said == []
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob"}
+    assert equations > 700 and len(pages) > 50
+
+
+def test_every_notebook_figure_and_module_has_its_place(site):
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert (site / "notebooks" / f"{path.stem}.html").exists()
+    provenance = (site / "provenance.html").read_text()
+    for path in (ROOT / "figures").glob("*.pdf"):
+        assert f'id="{path.stem.replace("_", "-")}"' in provenance
+    assert (site / "api" / "rounding.html").exists() and (site / "api" / "batch.plan.html").exists()
+    assert "srlib.schemes.Scheme" in (site / "api" / "rounding.html").read_text()  # a link there
+
+
+def test_a_search_finds(site, browser):
+    page = browser.new_page()
+    page.goto((site / "search.html").as_uri() + "?q=stagnation")
+    page.wait_for_selector("#search-results a[href*='02_stagnation']")
+
+
+def test_a_link_that_leads_nowhere_is_a_fault(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    text = (ROOT / "notebooks" / "02_stagnation.ipynb").read_text()
+    (tmp_path / "notebooks" / "02_stagnation.ipynb").write_text(text.replace("01_rounding_schemes.ipynb", "01.ipynb"))
+    said = build(tmp_path)
+    assert said.returncode == 1
+    assert said.stderr.startswith("Error: the site has faults:\n") and "'01.ipynb'" in said.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notebooks"]
