@@ -14,7 +14,7 @@ sources = $(wildcard srlib tests notebooks benchmarks)
 installed = $(VENV)/.installed
 peers = $(VENV)/.peers
 
-.PHONY: help figures update test bench bench-gpu lab lint lock clean
+.PHONY: help figures site update test bench bench-gpu lab lint lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,8 +24,10 @@ figures: $(installed) ## every figure and claim, into build/ (PROFILE=quick or p
 	$(bin)/srlib results --figures build/figures
 	$(bin)/srlib claims --figures build/figures
 
+site: $(installed) ## the companion as web pages in build/site, from what is in build/ and what is committed
+	$(bin)/srlib site build
+
 update: $(installed) ## what is committed: figures and results at paper scale (NOTEBOOKS="04 05"), notebooks run in place
-	rm -rf build/paper
 	$(bin)/srlib regenerate $(NOTEBOOKS) --profile paper --out build/paper --jobs $(JOBS)
 	cp build/paper/figures/* figures/
 	$(bin)/srlib results

@@ -249,6 +249,7 @@ _CONFIGURATION = {
     "author": "The srlib authors",
     "copyright": "The srlib authors, MIT licence",
     "language": "en",
+    "smartquotes": False,
     "extensions": [
         "myst_nb",
         "sphinx.ext.autodoc",
@@ -287,5 +288,12 @@ def _leave_equations(app, doctree):
 
 
 def _escape(app, what, name, obj, options, lines):
-    """Take bars and stars in docstrings for themselves: here they are mathematics, not markup."""
-    lines[:] = [re.sub(r"(?<!\\)([|*])", r"\\\1", line) if ">>>" not in line else line for line in lines]
+    """Take bars and stars in docstrings for themselves, as they are mathematics; keep a result in words together."""
+    kept, returns = [], False
+    for line in lines:
+        returns = not line.startswith("Raises") and (returns or line == "Returns")
+        if returns and kept and line[:1].strip(" -") and kept[-1][:1].strip(" -") and kept[-1] != "Returns":
+            kept[-1] += f" {line}"
+        else:
+            kept.append(line)
+    lines[:] = [re.sub(r"(?<!\\)([|*])", r"\\\1", line) for line in kept]
