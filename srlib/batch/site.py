@@ -124,7 +124,6 @@ _MODULE = """# {module}
 .. automodule:: {module}
    :members:
    :member-order: bysource
-   :show-inheritance:
 ```
 """
 
