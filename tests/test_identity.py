@@ -9,6 +9,7 @@ CODE = """import srlib
 from srlib.settings import Settings
 
 x = srlib.round_to(1.1, fmt)
+y = Settings
 """
 
 
