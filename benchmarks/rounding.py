@@ -15,7 +15,7 @@ import ml_dtypes
 import numba
 import numpy as np
 from gfloat.formats import format_info_ocp_e5m2
-from timing import best, copy, fill, machine
+from timing import best, copy, fill, least, machine
 
 from srlib import Arithmetic, Philox, round_to
 from srlib.arithmetic import descend
@@ -25,7 +25,6 @@ from srlib.results import table
 SCHEMES = ("RN", "SR", "SR_eps(0.1)", "signed_SR_eps(0.1)")
 FORMATS = ("binary8", "e4m3", "bfloat16", "binary16")
 REALS = (np.float32, np.float64)
-PEER_SIZE = 10**5
 
 
 def arrays(dtype, size):
@@ -42,10 +41,11 @@ def kernels(sizes):
             for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
                 numba.set_num_threads(threads)
                 row = {"dtype": np.dtype(dtype).name, "size": size, "threads": threads}
-                row |= {"copy": copy(x, out, threads), "words": fill(size, threads)}
+                timed = {"copy": partial(copy, x, out, threads), "words": partial(fill, size, threads)}
                 for scheme in SCHEMES:
-                    row[scheme] = best(partial(round_to, x, "binary8", scheme, Philox(1), v=v, out=out))
-                times = {name: value / size * 1e9 for name, value in row.items() if isinstance(value, float)}
+                    rounding = partial(round_to, x, "binary8", scheme, Philox(1), v=v, out=out)
+                    timed[scheme] = partial(best, rounding)
+                times = {name: time / size * 1e9 for name, time in least(timed).items()}
                 yield row | times | {"floor": max(times["copy"], times["words"])}
 
 
@@ -64,21 +64,26 @@ def idiom(x, rng):
     return np.ldexp(np.floor(significand * 8 + rng.random(x.shape)), exponent - 3)
 
 
-def peers():
-    """Return nanoseconds an element of other ways to round to binary8, on float64 arrays where they allow it."""
-    x, _, out = arrays(np.float64, PEER_SIZE)
+def peers(size):
+    """Yield nanoseconds an element of other ways to round to binary8, for each dtype."""
+    for dtype in REALS:
+        x, _, out = arrays(dtype, size)
+        timed = {name: partial(best, function, 1) for name, function in _ways(x, out).items()}
+        yield {"dtype": np.dtype(dtype).name} | {name: t / size * 1e9 for name, t in least(timed, 3).items()}
+
+
+def _ways(x, out):
     words = np.random.default_rng(1)
     info, stochastic = format_info_ocp_e5m2, gfloat.RoundMode.Stochastic
     bits = words.integers(0, 2**8, x.shape)
-    found = {
+    return {
         "srlib, RN": lambda: round_to(x, "binary8", out=out),
         "srlib, SR": partial(round_to, x, "binary8", "SR", Philox(1), out=out),
-        "ml_dtypes, RN": lambda: x.astype(ml_dtypes.float8_e5m2).astype(np.float64),
+        "ml_dtypes, RN": lambda: x.astype(ml_dtypes.float8_e5m2).astype(x.dtype),
         "NumPy by hand, SR": lambda: idiom(x, words),
         "gfloat, RN": lambda: gfloat.round_ndarray(info, x),
         "gfloat, SR of 8 bits": lambda: gfloat.round_ndarray(info, x, stochastic, srbits=bits, srnumbits=8),
     } | _pychop(x)
-    return {name: best(function, 3) / PEER_SIZE * 1e9 for name, function in found.items()}
 
 
 def _pychop(x):
@@ -88,7 +93,7 @@ def _pychop(x):
         return {}
     pychop.backend("numpy")
     return {
-        f"pychop, {name}": partial(pychop.LightChop(exp_bits=5, sig_bits=2, rmode=mode, subnormal=True), x)
+        f"pychop, {name}": partial(pychop.Chop(exp_bits=5, sig_bits=2, rmode=mode, subnormal=True), x)
         for name, mode in (("RN", 1), ("SR", 5))
     }
 
@@ -119,19 +124,21 @@ def compounds(size):
 
 
 def draw(rows):
-    """Return a figure of the times in all threads against size, with the floor."""
+    """Return a figure of the times against size, with the floor, each in the number of threads that is fastest."""
     use_style()
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.1), sharey=True)
-    threads = max(row["threads"] for row in rows)
+    sizes = sorted({row["size"] for row in rows})
     for axis, dtype in zip(axes, REALS, strict=True):
         name = np.dtype(dtype).name
-        shown = [row for row in rows if row["dtype"] == name and row["threads"] == threads]
-        sizes = [row["size"] for row in shown]
-        axis.fill_between(sizes, [row["floor"] for row in shown], color="0.88", lw=0, label="floor")
-        axis.plot(sizes, [row["copy"] for row in shown], color="0.4", ls=":", label="copy")
+
+        def fastest(what, name=name):
+            return [min(row[what] for row in rows if (row["dtype"], row["size"]) == (name, size)) for size in sizes]
+
+        axis.fill_between(sizes, fastest("floor"), color="0.88", lw=0, label="floor")
+        axis.plot(sizes, fastest("copy"), color="0.4", ls=":", label="copy")
         for scheme in SCHEMES:
-            axis.plot(sizes, [row[scheme] for row in shown], marker=".", ms=4, **scheme_style(scheme))
-        axis.set(title=f"{name}, {threads} threads", xlabel="elements", xscale="log", yscale="log")
+            axis.plot(sizes, fastest(scheme), marker=".", ms=4, **scheme_style(scheme))
+        axis.set(title=name, xlabel="elements", xscale="log", yscale="log")
     axes[0].set_ylabel("nanoseconds an element")
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
     return figure
@@ -146,14 +153,20 @@ def rows_of_text(rows, names):
     return table([{name: text(row[name]) for name in names} for row in rows])
 
 
+def _way(name):
+    return "RN" if "RN" in name else "SR"
+
+
 def report(found):
     """Return all that was found as Markdown."""
-    machine, rows, peers = found["machine"], found["kernels"], found["peers"]
+    machine, rows = found["machine"], found["kernels"]
     ratios = [row | {scheme: row[scheme] / row["floor"] for scheme in SCHEMES} for row in rows]
-    own = {way: peers[f"srlib, {way}"] for way in ("RN", "SR")}
+    size = found["peers"]["size"]
     compared = [
-        {"to binary8": name, "ns": time, "by srlib": time / own["RN" if "RN" in name else "SR"]}
-        for name, time in peers.items()
+        {"dtype": row["dtype"], "to binary8": name, "ns": time, "by srlib": time / row[f"srlib, {_way(name)}"]}
+        for row in found["peers"]["rows"]
+        for name, time in row.items()
+        if name != "dtype"
     ]
     compounds = [{"what": name, "ns": time} for name, time in found["compounds"].items()]
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "numpy", "numba"))
@@ -170,8 +183,8 @@ def report(found):
             rows_of_text(ratios, ["dtype", "size", "threads", *SCHEMES]),
             "Other formats and fewer random bits: float32, SR.",
             rows_of_text(found["formats"], ["format", "bits", "SR"]),
-            f"Peers: float64, {PEER_SIZE:,} elements.",
-            rows_of_text(compared, ["to binary8", "ns", "by srlib"]),
+            f"Peers: {size:,} elements.",
+            rows_of_text(compared, ["dtype", "to binary8", "ns", "by srlib"]),
             "A step of descent x − t·g, its two roundings in one pass or in two (an element); sums of products with "
             "each partial sum rounded (a summand).",
             rows_of_text(compounds, ["what", "ns"]),
@@ -188,7 +201,8 @@ def main(largest, out):
     rows = list(kernels([10**power for power in range(3, largest + 1)]))
     numba.set_num_threads(threads)
     found = {"machine": machine(), "kernels": rows, "formats": list(formats(10 ** min(largest, 7)))}
-    found |= {"peers": peers(), "compounds": compounds(10 ** min(largest, 6))}
+    size = 10 ** min(largest, 7)
+    found |= {"peers": {"size": size, "rows": list(peers(size))}, "compounds": compounds(10 ** min(largest, 6))}
     text = report(found)
     click.echo(text)
     out.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,12 @@ def best(function, repeats=9, budget=3.0):
     return min(times)
 
 
+def least(timed, rounds=5):
+    """Return the least of some times of each of a dict of functions that return a time, taken in turn."""
+    times = [{name: time() for name, time in timed.items()} for _ in range(rounds)]
+    return {name: min(row[name] for row in times) for name in timed}
+
+
 def copy(x, out, threads):
     """Return the time of a copy in so many threads."""
     ends = np.linspace(0, x.size, threads + 1).astype(int)

@@ -8,13 +8,18 @@ from functools import lru_cache
 
 import mpmath
 import numpy as np
-from array_api_compat import array_namespace, device, is_numpy_array
+from array_api_compat import array_namespace, device
 
-from srlib import checks, cpu, products
+from srlib import checks
 from srlib.formats import Format
 from srlib.philox import Philox
-from srlib.rounding import round_to, rounding_rule
+from srlib.rounding import is_compiled, round_to, rounding_rule
 from srlib.schemes import Scheme
+
+try:
+    from srlib import cpu, products
+except ImportError:  # no Numba, as `rounding` says
+    pass
 
 _TABULATED = 16  # bits of the widest formats whose elementary functions are tables
 _EXACT = 53  # bits of a sum that float64 holds
@@ -134,7 +139,7 @@ class Arithmetic:
         if scheme.signed:
             raise ValueError(f"scheme is {scheme}; a signed one has no direction in an accumulator")
         xp = array_namespace(a, b)
-        if is_numpy_array(a):
+        if is_compiled(a):
             left, right, shape = _batches(xp, a, b)
             rule, rng = rounding_rule(fmt, scheme, a, self.rng), self.rng if scheme.stochastic else None
             if rng is not None:
@@ -159,7 +164,7 @@ def descend(x, g, stepsize: float, multiply: Arithmetic, update: Arithmetic):
     The bits, and the draws taken, are those of ``multiply.multiply(g, t)`` and ``update.subtract(x, u, v=u)``.
     """
     same = multiply.fmt == update.fmt and multiply.rng is update.rng and x.shape == g.shape
-    if is_numpy_array(x) and same:
+    if is_compiled(x) and same:
         rules = [rounding_rule(site.fmt, site.scheme, x, site.rng) for site in (multiply, update)]
         if update.rng is not None:
             update.rng.check_shape(x.shape)
@@ -220,7 +225,7 @@ def _largest(xp, x):
     """Return the largest finite magnitude, 0 if there is none."""
     if math.prod(x.shape) == 0:
         return 0.0
-    if is_numpy_array(x) and x.flags.c_contiguous:
+    if is_compiled(x) and x.flags.c_contiguous:
         return products.largest_magnitude(x)
     largest = max(float(xp.max(x)), -float(xp.min(x)))
     if math.isfinite(largest):
@@ -238,7 +243,7 @@ def _has_quantum(xp, x, quantum):
 
 
 def _ordered(xp, a, b):
-    if is_numpy_array(a):
+    if is_compiled(a):
         return products.ordered_matmul(a, b)
     total = a[..., :1] * b[..., :1, :]
     for k in range(1, a.shape[-1]):
@@ -251,7 +256,7 @@ def _exp(x, fmt):
     bits = fmt.precision + math.ceil(math.log2(fmt.emax - fmt.emin + 2))  # sign and stored significand, exponent
     if bits > _TABULATED:
         return xp.exp(x)
-    if is_numpy_array(x):
+    if is_compiled(x):
         table, shift, base = _code_table(fmt)
         out = np.empty(x.shape)
         products.look_up(np.ascontiguousarray(x), table, out, shift, base)

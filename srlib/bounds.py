@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from array_api_compat import array_namespace
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from srlib import checks
 from srlib.arithmetic import matmul
@@ -140,7 +140,7 @@ class Certificate:
         mean = self.gap.mean(axis=1)
         if count == 1:
             return mean
-        quantile = t.ppf(1 - (1 - confidence) / len(self.gap), count - 1)
+        quantile = stdtrit(count - 1, 1 - (1 - confidence) / len(self.gap))
         return mean + quantile * self.gap.std(axis=1, ddof=1) / np.sqrt(count)
 
 

@@ -17,6 +17,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from srlib.philox import INCREMENTS, MULTIPLIERS
+from srlib.rules import Rule
 
 BLOCK = 1024  # elements at a time: what a block needs stays in the first-level cache
 _SMALL = 1 << 17  # fewer elements are not worth a second thread
@@ -27,30 +28,6 @@ _W0, _W1 = map(np.uint64, INCREMENTS)
 _SHIFT = np.uint64(32)
 
 jit = numba.njit(nogil=True, cache=True, boundscheck=False)
-
-
-class Rule(NamedTuple):
-    """A format and a scheme, as the kernels want them; floats are of the type of the carrier."""
-
-    emin: int
-    scales: np.ndarray  # the floats of a grid
-    flushed: float | None  # 2^emin if there are no subnormals
-    stochastic: bool
-    eps: float | None  # of a stochastic scheme; None if 0 and there is no direction
-    positive: float | None  # of the others: the magnitude moves up where theta is above the one of the sign of x,
-    negative: float | None  # or equal to it and the significand odd
-    top: float  # the largest number below 2^32
-
-
-def make_rule(carrier, precision, emin, flushed, largest, overflow, stochastic, eps, thresholds) -> Rule:
-    """Return the rule of a format and a scheme for "float32" or "float64"; see `Rule`.
-
-    `overflow` is what replaces a magnitude beyond the largest; `thresholds` are those of positive and negative numbers.
-    """
-    real = np.dtype(carrier).type
-    scales = np.array([2.0 ** (precision - 2), 2.0 ** (1 - precision), flushed or 0, largest, overflow], real)
-    flushed, eps, *thresholds = (None if value is None else real(value) for value in (flushed, eps, *thresholds))
-    return Rule(emin, scales, flushed, stochastic, eps, *thresholds, np.nextafter(real(2**32), real(0)))
 
 
 class _Grid(NamedTuple):
@@ -92,13 +69,15 @@ def _binade(typing, magnitude, emin):
 
     def generate(context, builder, signature, arguments):
         real, whole = context.get_value_type(magnitude), ir.IntType(width)
+        one = 1 << stored  # of the exponent field
         constant = partial(ir.Constant, whole)
-        field = builder.lshr(builder.bitcast(arguments[0], whole), constant(stored))
-        lowest = builder.add(builder.trunc(arguments[1], whole) if width < 64 else arguments[1], constant(bias))
-        field = builder.select(builder.icmp_signed("<", field, lowest), lowest, field)
-        inverse = builder.sub(constant(2 * bias + 1), field)
-        inverse = builder.select(builder.icmp_signed("<", inverse, constant(1)), constant(1), inverse)
-        powers = [builder.bitcast(builder.shl(part, constant(stored)), real) for part in (field, inverse)]
+        power = builder.and_(builder.bitcast(arguments[0], whole), constant(-one))
+        emin = builder.trunc(arguments[1], whole) if width < 64 else arguments[1]
+        lowest = builder.shl(builder.add(emin, constant(bias)), constant(stored))
+        power = builder.select(builder.icmp_signed("<", power, lowest), lowest, power)
+        inverse = builder.sub(constant((2 * bias + 1) * one), power)
+        inverse = builder.select(builder.icmp_signed("<", inverse, constant(one)), constant(one), inverse)
+        powers = [builder.bitcast(field, real) for field in (power, inverse)]
         return context.make_tuple(builder, signature.return_type, powers)
 
     return types.UniTuple(magnitude, 2)(magnitude, types.int64), generate
@@ -355,25 +334,23 @@ def round_array(x, v, out, rule: Rule, rng=None):
     rng : Philox
         Of which a stochastic rule takes a draw.
     """
-    flat = x.ravel()
-    v = None if v is None else v.ravel()
-    target, room = (np.empty_like(flat), 0) if out is None else _target(out, flat, v)
-    size = flat.size
+    target, room = (np.empty_like(x, order="C"), 0) if out is None else _target(out, x, v)
+    flat, flat_v, size = x.ravel(), None if v is None else v.ravel(), x.size
     if rule.stochastic:
         *where, seed = place(size, rng)
         constants = rule.emin, rule.scales, rule.flushed, rule.eps, rule.top, rng.bits
-        span, arguments = _stochastic, (flat, v, target, room, *constants, *where, rng.take(), seed)
+        arguments = flat, flat_v, target.ravel(), room, *constants, *where, rng.take(), seed
+        span = _stochastic
     else:
         constants = rule.emin, rule.scales, rule.flushed, rule.positive, rule.negative
-        span, arguments = _deterministic, (flat, target, room, *constants)
+        span, arguments = _deterministic, (flat, target.ravel(), room, *constants)
     if size < _SMALL:
         span(0, size, *arguments)  # soon done
     else:
         in_threads(size, lambda begin, end: span(begin, end, *arguments))
-    if out is None:
-        return target.reshape(x.shape)
-    if target.base is not out and target is not out:
-        out[...] = target.reshape(out.shape)
+    if out is None or target is out:
+        return target
+    out[...] = target
     return out
 
 
@@ -383,16 +360,18 @@ def _signed(word):
 
 
 def _target(out, x, v):
-    """Return a contiguous array for the result, made of `out` if it can be, and the room that x and v need aside."""
-    if not out.flags.c_contiguous or not out.dtype.isnative:
-        return np.empty_like(x), 0
+    """Return `out`, or an array for the kernels to write in its place, and the room that x and v need aside."""
+    flags = out.flags
+    if not flags.c_contiguous or not out.dtype.isnative:
+        return np.empty(out.shape, x.dtype), 0
     room = 0
     for read in (x,) if v is None else (x, v):
-        if np.may_share_memory(out, read):
-            if read.ctypes.data != out.ctypes.data:
-                return np.empty_like(x), 0
+        # Two arrays that own their memory share none of it.
+        if read is out or (not (flags.owndata and read.flags.owndata) and np.may_share_memory(out, read)):
+            if not read.flags.c_contiguous or read.ctypes.data != out.ctypes.data:
+                return np.empty(out.shape, x.dtype), 0
             room = BLOCK
-    return out.ravel(), room
+    return out, room
 
 
 def in_threads(size, span, work=None, unit=BLOCK):

@@ -106,8 +106,7 @@ class ExactLaw:
         array
             0 for the targets, infinite where they are missed with positive probability.
         """
-        hit = np.zeros(len(self.values), dtype=bool)
-        hit[targets] = True
+        hit = self._marked(targets)
         stopped = diags_array(~hit * 1.0) @ self.matrix  # the chain up to its first visit
         missing = ~_can_reach(stopped, hit)
         certain = ~_can_reach(stopped, missing) & ~hit
@@ -146,10 +145,15 @@ class ExactLaw:
 
         Parameters and result as for `hitting_time`; infinite where the targets cannot be reached.
         """
-        hit = np.zeros(len(self.values), dtype=bool)
-        hit[targets] = True
+        hit = self._marked(targets)
         backward = self.matrix.T.tocsr()
         return dijkstra(backward, indices=np.flatnonzero(hit), unweighted=True, min_only=True)
+
+    def _marked(self, states):
+        """Return a set of states, given as such or by their indices, as a boolean array."""
+        marked = np.zeros(len(self.values), dtype=bool)
+        marked[states] = True
+        return marked
 
 
 def exact_law(

@@ -76,8 +76,10 @@ class Format:
         return cls(f"fixed({i},{f})", i + f, i - 1, i - 1, overflow="saturate")
 
     @classmethod
-    def parse(cls, text: "str | Format") -> "Format":
+    def parse(cls, text: "str | Format | np.dtype | type") -> "Format":
         """Return the format that a name stands for, such as "binary8" or "fixed(4,4)"; a Format is its own.
+
+        A data type of NumPy or ml_dtypes stands for the format of its values, such as ``ml_dtypes.float8_e5m2``.
 
         Raises
         ------
@@ -86,6 +88,8 @@ class Format:
         """
         if isinstance(text, Format):
             return text
+        if isinstance(text, type | np.dtype) and (name := np.dtype(text).name) in _DTYPES:
+            return _DTYPES[name]
         if isinstance(text, str):
             if text in FORMATS:
                 return FORMATS[text]
@@ -250,3 +254,16 @@ _NAMED = (
 )
 FORMATS = {fmt.name: fmt for fmt in _NAMED}
 FORMATS["e5m2"] = FORMATS["binary8"]
+_DTYPES = {
+    "float4_e2m1fn": Format("float4_e2m1fn", 2, 0, 2, overflow="saturate"),
+    "float6_e2m3fn": Format("float6_e2m3fn", 4, 0, 2, overflow="saturate"),
+    "float6_e3m2fn": Format("float6_e3m2fn", 3, -2, 4, overflow="saturate"),
+    "float8_e3m4": Format("float8_e3m4", 5, -2, 3),
+    "float8_e4m3": Format("float8_e4m3", 4, -6, 7),
+    "float8_e4m3fn": FORMATS["e4m3"],
+    "float8_e5m2": FORMATS["binary8"],
+    "bfloat16": FORMATS["bfloat16"],
+    "float16": FORMATS["binary16"],
+    "float32": FORMATS["binary32"],
+    "float64": FORMATS["binary64"],
+}

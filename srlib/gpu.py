@@ -8,7 +8,7 @@ from importlib import resources
 
 import numpy as np
 
-from srlib.cpu import Rule
+from srlib.rules import Rule
 
 DIMENSIONS, GROUP = 32, 4  # as in gpu.c
 REALS = {"float32": "float", "float64": "double"}

@@ -1,15 +1,23 @@
 """Rounding arrays to a format: checks, and the choice between the kernels."""
 
 import math
+import warnings
 from functools import lru_cache
 
 import numpy as np
 from array_api_compat import array_namespace, is_cupy_array
 
-from srlib import checks, cpu, gpu, reference
+from srlib import checks, gpu, reference
 from srlib.formats import Format, carrier
 from srlib.philox import Philox
+from srlib.rules import Rule, make_rule
 from srlib.schemes import Scheme, direction
+
+try:
+    from srlib import cpu
+except ImportError:  # no Numba
+    cpu = None
+    warnings.warn("Numba cannot be imported: NumPy arrays are rounded by slow reference code", stacklevel=2)
 
 # Thresholds of theta for positive and for negative numbers; theta is always above −1 and never above 2.
 _THRESHOLDS = {"RN": (0.5, 0.5), "RZ": (2.0, 2.0), "RU": (-1.0, 2.0), "RD": (2.0, -1.0)}
@@ -51,19 +59,24 @@ def round_to(x, fmt: Format | str, scheme: Scheme | str = "RN", rng: Philox | No
         _check_rng(rng, scheme, y)
     if out is not None:
         checks.output(out, x)
-    if isinstance(y, np.ndarray):
+    if is_compiled(y):
         rounded = cpu.round_array(y, v, out, rule, rng)
         return checks.unwrapped(rounded) if out is None else out
     if is_cupy_array(y):
         return gpu.round_array(y, v, out, rule, rng)
     rounded = reference.round_array(y, fmt, scheme, rng, v)
     if out is None:
-        return rounded
+        return checks.unwrapped(rounded)
     out[...] = rounded
     return out
 
 
-def rounding_rule(fmt: Format | str, scheme: Scheme | str, x, rng: Philox | None) -> cpu.Rule:
+def is_compiled(x) -> bool:
+    """Tell whether the kernels of `srlib.cpu` and `srlib.products` are there for an array."""
+    return cpu is not None and isinstance(x, np.ndarray)
+
+
+def rounding_rule(fmt: Format | str, scheme: Scheme | str, x, rng: Philox | None) -> Rule:
     """Return what the kernels want to know to round arrays like `x`; raise as `round_to` does."""
     _, scheme, rule = _parsed(_hashable(Format, fmt), _hashable(Scheme, scheme), carrier(x))
     if scheme.stochastic and not isinstance(rng, Philox):
@@ -72,7 +85,7 @@ def rounding_rule(fmt: Format | str, scheme: Scheme | str, x, rng: Philox | None
 
 
 def _hashable(kind, given):
-    return given if isinstance(given, str | kind) else kind.parse(given)
+    return given if isinstance(given, (str, kind)) else kind.parse(given)  # a union takes longer
 
 
 @lru_cache(maxsize=1024)
@@ -85,7 +98,7 @@ def _parsed(fmt, scheme, carrier):
     eps = scheme.eps if scheme.signed or scheme.eps else None
     thresholds = _THRESHOLDS.get(scheme.name, (None, None))
     numbers = fmt.precision, fmt.emin, flushed, fmt.largest, overflow
-    rule = cpu.make_rule(carrier, *numbers, scheme.stochastic, eps, thresholds)
+    rule = make_rule(carrier, *numbers, scheme.stochastic, eps, thresholds)
     return fmt, scheme, rule
 
 

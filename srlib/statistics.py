@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 
@@ -25,7 +25,7 @@ def mean_band(values: np.ndarray, confidence: float = CONFIDENCE):
     if count == 1:
         return values[:, 0], np.zeros(len(values))
     deviation = values.std(axis=-1, ddof=1) / np.sqrt(count)
-    return values.mean(axis=-1), t.ppf((1 + confidence) / 2, count - 1) * deviation
+    return values.mean(axis=-1), stdtrit(count - 1, (1 + confidence) / 2) * deviation
 
 
 def plus_minus(values: np.ndarray, digits: int) -> str:

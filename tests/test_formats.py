@@ -7,7 +7,7 @@ import oracle
 import pytest
 from gfloat.formats import format_info_bfloat16, format_info_binary16, format_info_ocp_e4m3, format_info_ocp_e5m2
 
-from srlib import Format
+from srlib import Format, round_to
 
 each_format = pytest.mark.parametrize("fmt", oracle.FORMATS, ids=str)
 SMALL = [fmt for fmt in oracle.FORMATS if fmt.precision <= 11 and fmt.name != "tf32"]
@@ -143,7 +143,33 @@ def test_bad_fixed_point_formats_are_refused(bits):
         Format.fixed(*bits)
 
 
-@pytest.mark.parametrize("text", ["float8", "", "fixed(4)", "fixed(-1,4)", 8, None])
+DTYPES = [
+    *(ml_dtypes.float8_e5m2, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e4m3, ml_dtypes.float8_e3m4),
+    *(ml_dtypes.float6_e3m2fn, ml_dtypes.float6_e2m3fn, ml_dtypes.float4_e2m1fn, ml_dtypes.bfloat16),
+    *(np.float16, np.float32, np.float64),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
+def test_a_data_type_parses_to_the_format_of_its_values(dtype):
+    fmt = Format.parse(dtype)
+    assert fmt == Format.parse(np.dtype(dtype))
+    assert (fmt.largest, fmt.unit_roundoff) == (
+        float(ml_dtypes.finfo(dtype).max),
+        float(ml_dtypes.finfo(dtype).eps) / 2,
+    )
+    x = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float64)
+    x = x[~np.isnan(x)]
+    with np.errstate(over="ignore"):
+        theirs = x.astype(dtype)
+    ours = round_to(x, dtype)
+    np.testing.assert_array_equal(ours, theirs.astype(np.float64))
+    np.testing.assert_array_equal(ours.astype(dtype).view(np.uint8), theirs.view(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "text", [int, np.dtype("i4"), ml_dtypes.float8_e5m2fnuz, "float8", "", "fixed(4)", "fixed(-1,4)", 8, None]
+)
 def test_what_is_no_format_is_refused_with_what_there_is(text):
     with pytest.raises(ValueError, match=r"must be a Format, fixed\(i,f\) or one of binary8, e4m3, bfloat16"):
         Format.parse(text)

@@ -2,10 +2,7 @@
 
 import ast
 import hashlib
-import io
 import json
-import re
-import tokenize
 from collections.abc import Mapping, Set
 from functools import cache
 from importlib import resources
@@ -14,7 +11,6 @@ from pathlib import Path
 # What arranges numbers that are already there, or runs what makes them.
 _WITHOUT_NUMBERS = {"batch", "claims", "cli", "figures", "records", "report", "results"}
 _ON_DEVICES = {"gpu"}
-_LAYOUT = {tokenize.INDENT: "\1", tokenize.DEDENT: "\2", tokenize.NEWLINE: ";"}
 
 
 def identity(notebook: str | Path, parameters: Mapping) -> str:
@@ -80,21 +76,59 @@ def files_of(directory: Path, pattern: str) -> dict[str, str]:
 
 
 def essence(source: str) -> str:
-    """Return Python code without comments, docstrings and layout, in a form that is the same for all versions of it."""
-    kept, new_statement = [], True
-    tokens = [
-        token
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER)
-    ]
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
-        docstring = token.type == tokenize.STRING and new_statement and following and following.type == tokenize.NEWLINE
-        new_statement = token.type in _LAYOUT
-        if not docstring:
-            kept.append(_LAYOUT.get(token.type) or re.sub(r"\s+", "", token.string))
-    # A doubled brace in an f-string is one in some versions of Python.
-    text = re.sub(r"([{}])\1+", r"\1", "".join(kept))
-    return re.sub("(^|[;\1]);+", r"\1", text)
+    """Return Python code without what cannot alter numbers, in a form that is the same for all versions of Python.
+
+    That is the syntax tree, where comments and layout are none, without docstrings, annotations of functions, methods
+    of rich display, and imports of names that then are not used.
+    """
+    return json.dumps(_plain(_bare(source)))
+
+
+class _Strip(ast.NodeTransformer):
+    def visit_FunctionDef(self, node):
+        if node.name.startswith("_repr_"):
+            return None
+        node.returns = None
+        return self.visit_body(node)
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def visit_body(self, node):
+        match node.body:
+            case [ast.Expr(ast.Constant(str())), *rest]:
+                node.body = rest
+        return self.generic_visit(node)
+
+    visit_Module = visit_ClassDef = visit_body
+
+
+class _StripImports(ast.NodeTransformer):
+    def __init__(self, used):
+        self.used = used
+
+    def visit_Import(self, node):
+        node.names = [alias for alias in node.names if (alias.asname or alias.name.partition(".")[0]) in self.used]
+        return node if node.names else None
+
+    visit_ImportFrom = visit_Import
+
+
+def _bare(source):
+    tree = _Strip().visit(ast.parse(source))
+    return _StripImports({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}).visit(tree)
+
+
+def _plain(node):
+    """Return a syntax tree as lists and text, without the fields that are empty or that not all versions have."""
+    if isinstance(node, ast.AST):
+        fields = {name: _plain(value) for name, value in ast.iter_fields(node)}
+        return [
+            type(node).__name__,
+            {name: value for name, value in sorted(fields.items()) if value not in ([], "None")},
+        ]
+    return [_plain(item) for item in node] if isinstance(node, list) else repr(node)
 
 
 @cache
@@ -121,7 +155,7 @@ def _modules_behind(source, ignored=_WITHOUT_NUMBERS):
 def _imported(source):
     """Return the names of the modules of `srlib` that some code imports or takes public names from."""
     names, home = set(), public_names()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_bare(source)):
         match node:
             case ast.ImportFrom(module="srlib", names=aliases):
                 names |= {home.get(alias.name, alias.name) for alias in aliases}
