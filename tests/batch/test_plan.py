@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -221,3 +222,43 @@ def test_two_notebooks_that_would_write_the_same_file_are_refused():
         plan_jobs([declared("a", figures=("loss",)), declared("b", figures=("loss",))], "quick", "numpy", {})
     with pytest.raises(ValueError, match="two notebooks have the name 'a'"):
         plan_jobs([declared("a"), declared("a")], "quick", "numpy", {})
+
+
+def ensemble(stem="05_ensemble", figures=()):
+    notebook = declared(stem, figures, replicates="None", replicate_range="None", pieces="[]")
+    return replace(notebook, replicates={"quick": 5, "paper": 20})
+
+
+def test_replicates_are_read_from_the_call_that_chooses_them(tmp_path):
+    source = "numbers = settings.choose_replicates(quick=5, paper=20)"
+    path = write(tmp_path / "a.ipynb", tagged("seed = 1"), new_code_cell(source))
+    assert read_notebook(path).replicates == {"quick": 5, "paper": 20}
+
+
+def test_replicates_are_divided_and_merged_by_a_job_that_needs_the_others():
+    *parts, last = plan_jobs([ensemble()], "paper", "numpy", {"seed": 3}, split=3, out="/results")
+    assert [part.parameters["replicate_range"] for part in parts] == [[0, 6], [6, 13], [13, 20]]
+    assert [part.place for part in parts] == [f"pieces/05_ensemble/{span}" for span in ("0-5", "6-12", "13-19")]
+    assert last.needs == tuple(parts) and last.place == ""
+    assert last.parameters["pieces"] == [f"../results/{part.place}/figures" for part in parts]
+    assert "replicate_range" not in last.parameters
+
+
+def test_a_notebook_without_replicates_is_not_divided():
+    jobs = plan_jobs([declared("01_schemes"), ensemble()], "quick", "numpy", {}, split=2)
+    assert [job.name for job in jobs if job.stem == "01_schemes"] == ["01_schemes"]
+    assert len(jobs) == 1 + 3
+
+
+@pytest.mark.parametrize(
+    ("values", "split", "message"),
+    [
+        ({}, 6, "split is 6; 05_ensemble has only 5 replicates"),
+        ({"replicates": 3}, 4, "split is 4; 05_ensemble has only 3 replicates"),
+        ({"replicate_range": [0, 2]}, 2, "parameter 'replicate_range' is given; it is for splitting to choose"),
+        ({"pieces": ["a"]}, 2, "parameter 'pieces' is given; it is for splitting to choose"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(values, split, message):
+    with pytest.raises(ValueError, match=message):
+        plan_jobs([ensemble()], "quick", "numpy", values, split=split)
