@@ -43,8 +43,8 @@ bench-gpu: $(installed) ## speed of the CUDA kernel beside a copy on the device,
 	$(bin)/python benchmarks/gpu.py
 
 test: $(installed) ## the unit tests, then every notebook, output for output
-	$(bin)/pytest
-	$(bin)/pytest --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
+	$(bin)/pytest -n $(JOBS) --dist loadgroup
+	$(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
 
 lab: $(installed) ## JupyterLab on the notebooks
 	$(bin)/jupyter lab notebooks/

@@ -10,6 +10,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from srlib.cli import main
 
+pytestmark = pytest.mark.xdist_group("cli")
+
 PARAMETERS = """\
 profile = "quick"  # quick or paper
 backend = "numpy"

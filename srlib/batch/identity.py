@@ -8,6 +8,8 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from srlib.batch.plan import parse_code
+
 # What arranges numbers that are already there, or runs what makes them.
 _WITHOUT_NUMBERS = {"batch", "claims", "cli", "figures", "records", "report", "results"}
 _ON_DEVICES = {"gpu"}
@@ -116,7 +118,7 @@ class _StripImports(ast.NodeTransformer):
 
 
 def _bare(source):
-    tree = _Strip().visit(ast.parse(source))
+    tree = _Strip().visit(parse_code(source))
     return _StripImports({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}).visit(tree)
 
 
@@ -169,5 +171,5 @@ def _imported(source):
 @cache
 def public_names():
     """Return the module of each public name of `srlib`."""
-    imports = [node for node in ast.parse(_source("__init__")).body if isinstance(node, ast.ImportFrom)]
+    imports = [node for node in parse_code(_source("__init__")).body if isinstance(node, ast.ImportFrom)]
     return {alias.name: node.module.split(".")[1] for node in imports for alias in node.names}

@@ -1,6 +1,5 @@
 """Manifests: what a finished job was made from and what it made, so that nobody need run it again or take its word."""
 
-import ast
 import hashlib
 import json
 import platform
@@ -10,7 +9,7 @@ from importlib.metadata import requires, version
 from pathlib import Path
 
 from srlib.batch.identity import code_behind, files_of, source_of
-from srlib.batch.plan import Job, read_notebook
+from srlib.batch.plan import Job, literal, read_notebook
 from srlib.batch.store import Store
 
 _INPUTS = ("figures_dir", "pieces")  # parameters that name directories of records, one or a list of them
@@ -60,8 +59,8 @@ def resolved(job: Job) -> dict:
 
 def _value(source):
     try:
-        return json.loads(json.dumps(ast.literal_eval(source)))
-    except (TypeError, ValueError):
+        return json.loads(json.dumps(literal(source)))
+    except (SyntaxError, TypeError, ValueError):
         return source  # an expression, as it stands
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import threading
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 _OPTIONS = {"profile": "--profile", "backend": "--backend", "output_dir": "--out"}  # parameters with their own option
 PIECES = "pieces"  # below the results, those of parts of the replicates
+_ONE_AT_A_TIME = threading.Lock()
 _REQUIRED = (*_OPTIONS, "seed")
 
 
@@ -140,9 +142,20 @@ def _title(sources):
     return heading[1] if heading else ""
 
 
+def parse_code(source: str, mode: str = "exec") -> ast.AST:
+    """Return the syntax tree of Python code, from one thread at a time: CPython 3.11 fails where two make one."""
+    with _ONE_AT_A_TIME:
+        return ast.parse(source, mode=mode)
+
+
+def literal(source: str) -> object:
+    """Return the value of a Python literal; raise SyntaxError or ValueError if it is none."""
+    return ast.literal_eval(parse_code(source.strip(), "eval"))
+
+
 def _parameters(source):
     # Not papermill.inspect_notebook: that drops a parameter whose comment has an equals sign ("0 <= eps < 1").
-    statements = ast.parse(source).body
+    statements = parse_code(source).body
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     for statement in statements:
@@ -154,7 +167,7 @@ def _parameters(source):
 def _calls(source):
     """Return the calls in a cell in their order; none if it is not plain Python, but an IPython magic."""
     try:
-        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+        calls = [node for node in ast.walk(parse_code(source)) if isinstance(node, ast.Call)]
     except SyntaxError:
         return []
     return sorted(calls, key=lambda call: (call.lineno, call.col_offset))
@@ -184,7 +197,7 @@ def parse_value(text: str) -> object:
 
     The value is one that JSON has, so a tuple becomes a list.
     """
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (json.loads, literal):
         try:
             return json.loads(json.dumps(parse(text)))
         except (SyntaxError, TypeError, ValueError):
@@ -352,7 +365,7 @@ def _check_value(notebooks, name, value):
 def _fits(value, default):
     """Tell whether a value is of the type of a default; an int is a float too, and None or an expression is any."""
     try:
-        expected = ast.literal_eval(default)
+        expected = literal(default)
     except ValueError:
         return True
     if expected is None:

@@ -10,6 +10,7 @@ import pytest
 from test_interrupts import SAVE, hashes, manifests, processes_about, start, wait_until, write_notebook
 
 distributed = pytest.importorskip("distributed", reason="needs dask.distributed, the extra 'cluster'")
+pytestmark = pytest.mark.xdist_group("dask")
 
 
 @contextmanager

@@ -12,10 +12,13 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from srlib.batch.identity import essence
 from srlib.batch.manifest import made_from, reason_to_run
 from srlib.batch.plan import Job
 from srlib.batch.run import run_jobs, staging_directory
 from srlib.batch.store import Store
+
+pytestmark = pytest.mark.xdist_group("run")
 
 PARAMETERS = 'profile = "quick"\nbackend = "numpy"\nseed = 1  # 0 <= seed\noutput_dir = "figures"\nepsilons = [0.1]'
 SAVE = """
@@ -258,7 +261,7 @@ def test_after_a_failure_no_job_is_started_unless_told_to_keep_going(notebooks, 
     jobs, store = [Job(notebooks[name], VALUES) for name in ("bad", "one")], Store(tmp_path)
     with staging_directory(store) as staging, ThreadPoolExecutor(1) as pool:
         found = list(run_jobs(jobs, store, staging, pool, keep_going=keep_going))
-    assert [(outcome.job.stem, outcome.state) for outcome in found] == [("bad", "failed"), ("one", state)]
+    assert {outcome.job.stem: outcome.state for outcome in found} == {"bad": "failed", "one": state}
 
 
 def test_a_job_is_run_after_those_that_it_needs_and_not_if_one_fails(notebooks, tmp_path):
@@ -309,3 +312,10 @@ def test_a_notebook_whose_kernel_is_not_installed_is_reported(tmp_path):
     path = write_notebook(tmp_path / "a.ipynb", "1")
     path.write_text(path.read_text().replace('"python3"', '"no-such-kernel"'))
     assert "no-such-kernel" in run([path], tmp_path)["a"].problem
+
+
+def test_identities_can_be_made_in_several_threads():
+    """CPython 3.11 cannot make two syntax trees at once."""
+    code = "\n".join(f"def f{k}(x):\n    return [x + {k} for _ in range(x)]" for k in range(500))
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(essence, [code] * 64))) == 1

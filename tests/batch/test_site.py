@@ -35,6 +35,9 @@ def build(batch):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+pytestmark = pytest.mark.xdist_group("site")
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     said = build(tmp_path_factory.mktemp("batch"))
