@@ -169,7 +169,8 @@ def _imported(source):
 
 
 @cache
-def public_names():
+def public_names() -> dict[str, str]:
     """Return the module of each public name of `srlib`."""
-    imports = [node for node in parse_code(_source("__init__")).body if isinstance(node, ast.ImportFrom)]
-    return {alias.name: node.module.split(".")[1] for node in imports for alias in node.names}
+    code = (resources.files("srlib") / "__init__.pyi").read_text()
+    imports = [node for node in parse_code(code).body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module for node in imports for alias in node.names}
