@@ -101,6 +101,11 @@ class Certificate:
     distance: np.ndarray
     gap: np.ndarray
 
+    def _repr_html_(self):
+        from srlib import display
+
+        return display.certificate_html(self)
+
     @property
     def worst(self) -> np.ndarray:
         """The least c of each step over the replicates."""

@@ -42,6 +42,11 @@ class History:
     error: np.ndarray | None
     stagnated: np.ndarray
 
+    def _repr_html_(self):
+        from srlib import display
+
+        return display.history_html(self)
+
 
 def gradient_descent(problem, x0, *, steps: int, record: int = 1, **options) -> History:
     """Run x⁺ = fl₃(x − fl₂(t·fl₁(∇f(x)))), for a whole ensemble of replicates at once, and record what happens.
@@ -61,6 +66,15 @@ def gradient_descent(problem, x0, *, steps: int, record: int = 1, **options) -> 
     ------
     TypeError, ValueError
         If a parameter is not of these.
+
+    Examples
+    --------
+    >>> from srlib import DiagonalQuadratic
+    >>> problem = DiagonalQuadratic(np.ones(3), np.array([1.0, 2.0, 3.0]))
+    >>> rng = Philox(seed=1, replicates=4)
+    >>> history = gradient_descent(problem, np.zeros((4, 3)), stepsize=0.5, steps=3, fmt="binary8", rng=rng)
+    >>> history.objective.mean(axis=1)
+    array([7.       , 1.75     , 0.65625  , 0.1640625])
     """
     return _history(problem, iterates(problem, x0, steps=steps, **options), steps, record)
 

@@ -183,6 +183,13 @@ def exact_law(
     ------
     TypeError, ValueError
         If a parameter is not of these, or the format has more than 2^20 values.
+
+    Examples
+    --------
+    >>> from srlib import Huber
+    >>> law = exact_law(Huber(1.0, 0.5), "binary8", 0.25, update="signed_SR_eps(0.1)")
+    >>> law.expected(np.abs, x0=2.0, steps=3).round(10)
+    array([2.  , 1.85, 1.7 , 1.55])
     """
     fmt, stepsize = Format.parse(fmt), checks.positive("stepsize", stepsize)
     scale = 2.0 ** checks.integer("bits", bits, 1, 32)

@@ -38,6 +38,14 @@ class Format:
     ------
     TypeError, ValueError
         If a parameter is not of these.
+
+    Examples
+    --------
+    >>> fmt = Format("mine", precision=3, emin=-2, emax=3)
+    >>> fmt.largest, fmt.unit_roundoff, len(fmt.values())
+    (14.0, 0.125, 55)
+    >>> [float(value) for value in (*fmt.neighbours(1.1), fmt.ulp(1.1))]
+    [1.0, 1.25, 0.25]
     """
 
     name: str
@@ -60,6 +68,11 @@ class Format:
 
     def __str__(self) -> str:
         return self.name
+
+    def _repr_html_(self):
+        from srlib import display
+
+        return display.format_html(self)
 
     @classmethod
     def fixed(cls, integer_bits: int, fraction_bits: int) -> "Format":

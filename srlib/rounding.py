@@ -51,6 +51,16 @@ def round_to(x, fmt: Format | str, scheme: Scheme | str = "RN", rng: Philox | No
     TypeError, ValueError
         If `x`, `v` or `out` is not of these types and shapes, `out` is read-only, `rng` or `v` is missing where the
         scheme needs it, or there is no such format or scheme.
+
+    Examples
+    --------
+    >>> x = np.array([1.1, -0.3, 1e9])
+    >>> round_to(x, "binary8")
+    array([ 1.    , -0.3125,     inf])
+    >>> round_to(x, "binary8", "SR", Philox(seed=1))
+    array([ 1.  , -0.25,   inf])
+    >>> round_to(x, "binary8", "signed_SR_eps(0.4)", Philox(seed=1), v=-x)
+    array([ 1.    , -0.3125,     inf])
     """
     y = checks.real_array("x", x)
     fmt, scheme, rule = _parsed(_hashable(Format, fmt), _hashable(Scheme, scheme), carrier(y))

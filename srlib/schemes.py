@@ -31,6 +31,12 @@ class Scheme:
     ------
     TypeError, ValueError
         If the name or ε is not of these.
+
+    Examples
+    --------
+    >>> scheme = Scheme.parse("signed_SR_eps(0.1)")
+    >>> scheme.eps, scheme.stochastic, str(scheme)
+    (0.1, True, 'signed_SR_eps(0.1)')
     """
 
     name: str
@@ -48,6 +54,11 @@ class Scheme:
 
     def __str__(self) -> str:
         return f"{self.name}({self.eps!r})" if self.name.endswith("_eps") else self.name
+
+    def _repr_html_(self):
+        from srlib import display
+
+        return display.scheme_html(self)
 
     @classmethod
     def parse(cls, text: "str | Scheme") -> "Scheme":
