@@ -203,6 +203,6 @@ def test_every_notebook_runs_with_other_biases(tmp_path):
 def test_a_parameter_that_makes_no_sense_is_refused_in_one_line(tmp_path, name, value, message):
     having = [notebook for notebook in DECLARED if name in {parameter.name for parameter in notebook.parameters}]
     assert len(having) >= 4
-    result = regenerate(tmp_path, 2, having, **{name: value})
+    result = regenerate(tmp_path, 2, having, ["--keep-going"], **{name: value})
     lines = [line for line in result.output.splitlines() if "FAILED" in line]
     assert len(lines) == len(having) and all(message in line for line in lines), result.output
