@@ -132,7 +132,8 @@ def _perform(task, store, staging):
                 return Outcome(task.job, "ok", **spent, figures=figures, notebook=kept)
             except (OSError, ValueError) as error:
                 problem = f"{type(error).__name__}: {error}"
-        (staging / FAILED).touch()
+        with suppress(OSError):
+            (staging / FAILED).touch()
         return Outcome(task.job, "failed", **spent, problem=problem, **_keep_failed(task, store, staged, when, problem))
     finally:
         shutil.rmtree(staged, ignore_errors=True)

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 _LOOK_EVERY = 0.5  # seconds
@@ -28,9 +29,10 @@ def main(task: Path) -> None:
     try:
         _execute(**arguments)
     except Exception as error:
-        traceback.print_exc()
         answer.write(_describe(error, Path(arguments["staged"])))
         answer.close()
+        with suppress(OSError):  # the disk may be full
+            traceback.print_exc()
         sys.exit(1)
 
 
@@ -72,7 +74,10 @@ def _describe(error, notebook):
     if isinstance(error, PapermillExecutionError):
         return f"cell [{error.exec_count}]: {error.ename}: {_first_line(error.evalue)}"
     if isinstance(error, DeadKernelError):
-        return f"cell [{_cells_started(notebook)}]: the kernel died"
+        try:
+            return f"cell [{_cells_started(notebook)}]: the kernel died"
+        except (OSError, ValueError):  # it could not be written as a whole
+            return "the kernel died"
     return f"{type(error).__name__}: {_first_line(str(error))}"
 
 

@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +14,7 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from srlib.batch import supervise
 from srlib.batch.identity import essence
 from srlib.batch.manifest import made_from, reason_to_run
 from srlib.batch.plan import Job
@@ -254,6 +257,16 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_no_manifest(tmp_path, monkey
     outcome = run([path], tmp_path / "out")["a"]
     assert (outcome.state, outcome.problem) == ("failed", "OSError: [Errno 28] No space left on device")
     assert not list((tmp_path / "out").rglob("manifests/*"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_job_says_why_it_failed_though_nothing_can_be_written_to_its_log(notebooks, tmp_path):
+    arguments = {"notebook": str(notebooks["bad"]), "staged": str(tmp_path / "bad.ipynb"), "parameters": VALUES}
+    (tmp_path / "task.json").write_text(json.dumps(arguments | {"parameters": VALUES | {"output_dir": str(tmp_path)}}))
+    command = [sys.executable, "-P", supervise.__file__.replace("supervise", "worker"), str(tmp_path / "task.json")]
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert said.stdout == "cell [4]: ValueError: no such format"
 
 
 @pytest.mark.parametrize(("keep_going", "state"), [(False, "not run"), (True, "ok")])
