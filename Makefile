@@ -13,6 +13,7 @@ bin = $(VENV)/bin
 sources = $(wildcard srlib tests notebooks benchmarks)
 installed = $(VENV)/.installed
 peers = $(VENV)/.peers
+one_thread = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .PHONY: help figures site update test bench bench-gpu lab lint lock clean
 
@@ -44,7 +45,7 @@ bench-gpu: $(installed) ## speed of the CUDA kernel beside a copy on the device,
 
 test: $(installed) ## the unit tests, then every notebook, output for output
 	$(bin)/pytest -n $(JOBS) --dist loadgroup
-	$(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
+	$(one_thread) $(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
 
 lab: $(installed) ## JupyterLab on the notebooks
 	$(bin)/jupyter lab notebooks/
