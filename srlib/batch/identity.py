@@ -74,7 +74,13 @@ def code_behind(notebook: str | Path, backend: str | None, ignored: Set[str] = f
 def files_of(directory: Path, pattern: str) -> dict[str, str]:
     """Return the SHA-256 of each file of a directory whose name fits a pattern."""
     files = sorted(directory.glob(pattern))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.name: hash_of(path) for path in files}
+
+
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a local file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def essence(source: str) -> str:

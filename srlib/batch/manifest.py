@@ -6,7 +6,6 @@ import platform
 import re
 from collections.abc import Mapping
 from importlib.metadata import requires, version
-from pathlib import Path
 
 from srlib.batch.identity import code_behind, files_of, source_of
 from srlib.batch.plan import Job, literal, read_notebook
@@ -120,9 +119,3 @@ def as_bytes(manifest: Mapping) -> bytes:
 
 def _hash(text):
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def hash_of(path: Path) -> str:
-    """Return the SHA-256 of a local file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """Running a batch: jobs that are up to date are left alone, the others go to an executor as soon as they may."""
 
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -107,7 +108,7 @@ def staging_directory(store: Store) -> Iterator[Path]:
     if store.local is not None:
         store.local.mkdir(parents=True, exist_ok=True)
         for left in store.local.glob(f"{_STAGING}*"):
-            if not _is_alive(left.name):
+            if _is_dead(left.name):
                 shutil.rmtree(left, ignore_errors=True)
     prefix = f"{_STAGING}{socket.gethostname()}-{os.getpid()}-"
     directory = Path(tempfile.mkdtemp(prefix=prefix, dir=store.local))
@@ -117,9 +118,10 @@ def staging_directory(store: Store) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _is_alive(name):
-    host, pid, _ = name.removeprefix(_STAGING).rsplit("-", 2)
-    return host != socket.gethostname() or psutil.pid_exists(int(pid))
+def _is_dead(name):
+    """Tell whether the batch that made a staging directory has ended; what its name does not tell is left alone."""
+    made = re.fullmatch(re.escape(f"{_STAGING}{socket.gethostname()}-") + r"(\d+)-\w+", name)
+    return made is not None and not psutil.pid_exists(int(made[1]))
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from srlib.batch.identity import identity
-from srlib.batch.manifest import as_bytes, hash_of, manifest_name, read_manifest
+from srlib.batch.identity import hash_of, identity
+from srlib.batch.manifest import as_bytes, manifest_name, read_manifest
 from srlib.batch.plan import PIECES, Job
 from srlib.batch.store import Store
 from srlib.records import is_record, stamp, write_atomically
@@ -277,12 +277,12 @@ def _keep_failed(task, store, staged, when, problem):
     job, kept = task.job, {}
     with suppress(OSError):
         notebook = staged / f"{job.stem}.ipynb"
-        for what, path in (("notebook", notebook), ("log", staged / "log")):
+        if notebook.exists():
+            with suppress(ValueError):  # it could not be written as a whole
+                _tidied(notebook, staged / "figures", store, job)
+        for what, suffix, path in (("notebook", "ipynb", notebook), ("log", "log", staged / "log")):
             if path.exists():
-                if what == "notebook":
-                    with suppress(ValueError):
-                        _tidied(path, staged / "figures", store, job)
-                name = job.below(f"failed/{job.stem}.{'ipynb' if what == 'notebook' else 'log'}")
+                name = job.below(f"failed/{job.stem}.{suffix}")
                 store.take(path, name)
                 kept[what] = store.path(name)
         failure = _manifest(task, when, outcome="failed", problem=problem)

@@ -307,11 +307,12 @@ def test_what_a_killed_batch_has_left_is_removed_and_what_another_one_uses_is_no
     with staging_directory(Store(tmp_path)) as mine:
         dead = tmp_path / mine.name.replace(f"-{os.getpid()}-", "-4194999-")
         elsewhere = tmp_path / ".staging-other-host-4194999-abc"
-        dead.mkdir()
-        elsewhere.mkdir()
+        unknown = tmp_path / ".staging-abc"
+        for directory in (dead, elsewhere, unknown):
+            directory.mkdir()
         with staging_directory(Store(tmp_path)) as other:
-            assert sorted(tmp_path.iterdir()) == sorted([mine, other, elsewhere])
-    assert list(tmp_path.iterdir()) == [elsewhere]
+            assert sorted(tmp_path.iterdir()) == sorted([mine, other, elsewhere, unknown])
+    assert sorted(tmp_path.iterdir()) == sorted([elsewhere, unknown])
 
 
 def test_a_worker_of_another_machine_that_sees_no_staging_says_so(notebooks, tmp_path):
