@@ -1,14 +1,14 @@
 """CPU kernels: Philox words, threshold and rounding fused in one pass.
 
-Nothing here knows a format or a scheme by name. A format comes as a `Grid`; a scheme as the thresholds that theta is
-compared with, or as the amounts that are added to theta before a random word decides. `reference` is the specification
-of what is computed, and the tests compare the two bit for bit.
+Nothing here knows a format or a scheme by name: they come as a `Rule`, whose numbers are the scales of a format, and
+what theta is compared with, or what is added to it before a random word decides. `reference` is the specification of
+what is computed, and the tests compare the two bit for bit.
 """
 
 import os
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -17,7 +17,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from srlib.philox import INCREMENTS, MULTIPLIERS
-from srlib.rules import Rule
+from srlib.rules import NUMBERS, Rule
 
 BLOCK = 1024  # elements at a time: what a block needs stays in the first-level cache
 _SMALL = 1 << 17  # fewer elements are not worth a second thread
@@ -30,13 +30,7 @@ _SHIFT = np.uint64(32)
 jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 
 
-class _Grid(NamedTuple):
-    emin: int
-    to_integer: float  # 2^(p − 2): half of what makes a significand of |x| / 2^e
-    from_integer: float  # 2^(1 − p)
-    below: float  # 2^emin where there are no subnormals, else 0
-    largest: float
-    overflow: float
+_Grid = namedtuple("_Grid", ("emin", *NUMBERS))
 
 
 def _llvm_function(name, arity):
@@ -172,17 +166,18 @@ def _part(x, start, count, scratch):
 
 
 @jit
-def make_grid(emin, scales):
-    return _Grid(emin, scales[0], scales[1], scales[2], scales[3], scales[4])
+def make_grid(emin, numbers):
+    n = numbers
+    return _Grid(emin, n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8])
 
 
 @jit
-def deterministic_block(source, target, grid, flushed, positive, negative):
+def deterministic_block(source, target, grid, flushed):
     """Round away from zero where theta is above the threshold of the sign of x, or at it and the significand odd."""
     for i in range(source.size):
         magnitude = _abs(source[i])
         significand, theta, gap = _locate(magnitude, grid, flushed)
-        threshold = negative if source[i] < 0 else positive
+        threshold = grid.negative if source[i] < 0 else grid.positive
         half = significand * _like(theta, 0.5)
         away = (theta > threshold) | ((theta == threshold) & (half != _floor(half)))
         lower = significand * gap
@@ -190,17 +185,18 @@ def deterministic_block(source, target, grid, flushed, positive, negative):
 
 
 @jit
-def stochastic_block(source, v, target, word, grid, flushed, eps, top, bits):
+def stochastic_block(source, v, target, word, grid, flushed, biased, bits):
     """Round away from zero with probability theta, theta + eps, or theta − sign(x)·sign(v)·eps.
 
-    That is for an `eps` of None, for a `v` of None, and else. `top` is the largest number of the carrier below 2^32.
+    That is if it is not `biased`, for a `v` of None, and else.
     """
+    eps, top = grid.eps, grid.top
     scale, shift, zero = _like(top, 2.0**bits), np.uint32(32 - bits), _like(top, 0.0)
     for i in range(source.size):
         magnitude = _abs(source[i])
         significand, theta, gap = _locate(magnitude, grid, flushed)
         lower = significand * gap
-        if eps is None:  # 0 <= theta < 1, and 0 for a value of the format
+        if biased is None:  # 0 <= theta < 1, and 0 for a value of the format
             away = _is_below(word[i], shift, _rint(theta * scale))
         else:
             if v is None:
@@ -227,41 +223,44 @@ def draw_words(words, start, count, row, first, step, draw, seed):
 
 
 @jit
-def _deterministic(begin, end, x, out, room, emin, scales, flushed, positive, negative):
+def _deterministic(begin, end, x, out, room, emin, numbers, flushed):
     """Round elements begin to end; `room` is BLOCK where `out` is also `x`, else 0."""
-    scratch, grid = np.empty(room, x.dtype), make_grid(emin, scales)
+    scratch, grid = np.empty(room, x.dtype), make_grid(emin, numbers)
     for start in range(begin, end, BLOCK):
         count = min(BLOCK, end - start)
         source, target = _part(x, start, count, scratch), out[start : start + count]
-        deterministic_block(source, target, grid, flushed, positive, negative)
+        deterministic_block(source, target, grid, flushed)
 
 
 @jit
-def _stochastic(begin, end, x, v, out, room, emin, scales, flushed, eps, top, bits, row, first, step, draw, seed):
+def _stochastic(begin, end, x, v, out, room, emin, numbers, flushed, biased, draw, bits, row, first, step, seed):
     """Round elements begin to end; `room` is BLOCK where `out` is also `x` or `v`, else 0."""
-    grid, words = make_grid(emin, scales), np.empty(BLOCK + 8, np.uint32)
-    scratch, other = np.empty(room, x.dtype), np.empty(room, x.dtype)
+    grid, words = make_grid(emin, numbers), np.empty(BLOCK + 8, np.uint32)
+    aside = np.empty((2, room), x.dtype)
     start = begin
     while start < end:
         count = min(BLOCK, end - start, row - start % row)
         word = draw_words(words, start, count, row, first, step, draw, seed)
-        source, target = _part(x, start, count, scratch), out[start : start + count]
+        source, target = _part(x, start, count, aside[0]), out[start : start + count]
         if v is None:
-            stochastic_block(source, None, target, word, grid, flushed, eps, top, bits)
+            stochastic_block(source, None, target, word, grid, flushed, biased, bits)
         else:
-            direction = _part(v, start, count, other)
-            stochastic_block(source, direction, target, word, grid, flushed, eps, top, bits)
+            direction = _part(v, start, count, aside[1])
+            stochastic_block(source, direction, target, word, grid, flushed, biased, bits)
         start += count
 
 
 @jit
 def _step(
-    begin, end, x, g, out, t, signed, emin, scales, flushed,
-    eps2, positive2, negative2, draw2, eps3, positive3, negative3, draw3,
-    top, bits, row, first, step, seed,
+    begin, end, x, g, out, t, signed, emin, flushed,
+    numbers2, biased2, draw2, numbers3, biased3, draw3,
+    bits, row, first, step, seed,
 ):  # fmt: skip
-    """Write fl(x − fl(t·g)) for elements begin to end; `signed` is None if the outer rounding takes no direction."""
-    grid, words = make_grid(emin, scales), np.empty(BLOCK + 8, np.uint32)
+    """Write fl(x − fl(t·g)) for elements begin to end; `signed` is None if the outer rounding takes no direction.
+
+    `draw2`, `draw3` are None if the inner, the outer rounding needs no words.
+    """
+    grid2, grid3, words = make_grid(emin, numbers2), make_grid(emin, numbers3), np.empty(BLOCK + 8, np.uint32)
     exact, u = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
     start = begin
     while start < end:
@@ -270,21 +269,21 @@ def _step(
         source, moved = exact[:count], u[:count]
         for i in range(count):
             source[i] = t * slope[i]
-        if positive2 is None:
-            word = draw_words(words, start, count, row, first, step, draw2, seed)
-            stochastic_block(source, None, moved, word, grid, flushed, eps2, top, bits)
+        if draw2 is None:
+            deterministic_block(source, moved, grid2, flushed)
         else:
-            deterministic_block(source, moved, grid, flushed, positive2, negative2)
+            word = draw_words(words, start, count, row, first, step, draw2, seed)
+            stochastic_block(source, None, moved, word, grid2, flushed, biased2, bits)
         for i in range(count):
             source[i] = now[i] - moved[i]
-        if positive3 is None:
+        if draw3 is None:
+            deterministic_block(source, target, grid3, flushed)
+        else:
             word = draw_words(words, start, count, row, first, step, draw3, seed)
             if signed is None:
-                stochastic_block(source, None, target, word, grid, flushed, eps3, top, bits)
+                stochastic_block(source, None, target, word, grid3, flushed, biased3, bits)
             else:
-                stochastic_block(source, moved, target, word, grid, flushed, eps3, top, bits)
-        else:
-            deterministic_block(source, target, grid, flushed, positive3, negative3)
+                stochastic_block(source, moved, target, word, grid3, flushed, biased3, bits)
         start += count
 
 
@@ -304,13 +303,11 @@ def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool
     out = np.empty_like(flat)
     where, sites = place(flat.size, rng), []
     for rule in (multiply, update):
-        sites += rule.eps, rule.positive, rule.negative, rng.take() if rule.stochastic else 0
-    constants = float(stepsize), True if signed else None, multiply.emin, multiply.scales, multiply.flushed
+        sites += rule.numbers, rule.biased, rng.take() if rule.stochastic else None
+    constants = float(stepsize), True if signed else None, multiply.emin, multiply.flushed
     bits = 32 if rng is None else rng.bits
-    in_threads(
-        flat.size,
-        lambda begin, end: _step(begin, end, flat, slope, out, *constants, *sites, multiply.top, bits, *where),
-    )
+    arguments = flat, slope, out, *constants, *sites, bits, *where
+    in_threads(flat.size, lambda begin, end: _step(begin, end, *arguments))
     return out.reshape(x.shape)
 
 
@@ -334,16 +331,14 @@ def round_array(x, v, out, rule: Rule, rng=None):
     rng : Philox
         Of which a stochastic rule takes a draw.
     """
-    target, room = (np.empty_like(x, order="C"), 0) if out is None else _target(out, x, v)
-    flat, flat_v, size = x.ravel(), None if v is None else v.ravel(), x.size
+    target, room = (np.empty(x.shape, x.dtype), 0) if out is None else _target(out, x, v)
+    flat, size = x.ravel(), x.size
     if rule.stochastic:
-        *where, seed = place(size, rng)
-        constants = rule.emin, rule.scales, rule.flushed, rule.eps, rule.top, rng.bits
-        arguments = flat, flat_v, target.ravel(), room, *constants, *where, rng.take(), seed
-        span = _stochastic
+        arrays = flat, None if v is None else v.ravel(), target.ravel()
+        constants = room, rule.emin, rule.numbers, rule.flushed, rule.biased, rng.take(), rng.bits
+        span, arguments = _stochastic, (*arrays, *constants, *place(size, rng))
     else:
-        constants = rule.emin, rule.scales, rule.flushed, rule.positive, rule.negative
-        span, arguments = _deterministic, (flat, target.ravel(), room, *constants)
+        span, arguments = _deterministic, (flat, target.ravel(), room, rule.emin, rule.numbers, rule.flushed)
     if size < _SMALL:
         span(0, size, *arguments)  # soon done
     else:

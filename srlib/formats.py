@@ -251,8 +251,7 @@ _CARRIERS = {"float32": (24, -126, 127), "float64": (53, -1022, 1023)}
 
 def carrier(x) -> str:
     """Return "float32" or "float64", the one that the elements of an array are."""
-    dtype = x.dtype
-    single = dtype.char == "f" if isinstance(dtype, np.dtype) else dtype == array_namespace(x).float32
+    single = x.dtype.char == "f" if isinstance(x, np.ndarray) else x.dtype == array_namespace(x).float32
     return "float32" if single else "float64"
 
 

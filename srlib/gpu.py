@@ -8,7 +8,7 @@ from importlib import resources
 
 import numpy as np
 
-from srlib.rules import Rule
+from srlib.rules import NUMBERS, Rule
 
 DIMENSIONS, GROUP = 32, 4  # as in gpu.c
 REALS = {"float32": "float", "float64": "double"}
@@ -16,14 +16,12 @@ OPTIONS = ("--fmad=false",)
 _THREADS = 256
 _BLOCKS_A_PROCESSOR = 16
 
-SCALES = ("to_integer", "from_integer", "below", "largest", "overflow")
 _SHAPE = ("<i8", (DIMENSIONS,))
 TASK = np.dtype(
     [(name, "<u8") for name in ("x", "v", "out")]
     + [(name, "<i8") for name in ("rows", "row", "first", "step")]
     + [(name, "<u8") for name in ("draw", "seed")]
-    + [(name, "<f8") for name in SCALES]
-    + [(name, "<f8") for name in ("eps", "positive", "negative")]
+    + [(name, "<f8") for name in NUMBERS]
     + [(name, "<i8") for name in ("emin", "bits", "wide", "dimensions")]
     + [(name, *_SHAPE) for name in ("shape", "x_strides", "v_strides", "out_strides")]
 )
@@ -52,8 +50,8 @@ def make_task(x, v, out, pointers, rule: Rule, rng=None) -> np.ndarray:
     task["x"], task["v"], task["out"] = pointers
     task["rows"], task["row"] = len(replicates), x.size // len(replicates)
     task["first"], task["step"] = replicates.start, replicates.step
-    numbers = {name: getattr(rule, name) or 0 for name in ("emin", "eps", "positive", "negative")}
-    for name, value in {**numbers, **dict(zip(SCALES, rule.scales, strict=True)), **words}.items():
+    numbers = dict(zip(NUMBERS, rule.numbers, strict=True))
+    for name, value in {"emin": rule.emin, **numbers, **words}.items():
         task[name] = value
     arrays = [x, x if v is None else v, out]
     shape, *strides = _collapsed(x.shape, *(array.strides for array in arrays))

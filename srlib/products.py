@@ -57,15 +57,14 @@ def ordered_matmul(a, b):
 
 @jit
 def _accumulated(
-    lines, columns, a, b, out, block, emin, scales, flushed, eps, positive, negative, draw,
-    top, bits, row, first, step, seed,
+    lines, columns, a, b, out, block, emin, numbers, flushed, biased, draw, bits, row, first, step, seed
 ):  # fmt: skip
     """Accumulate part of the products a[i] @ b[i]: some lines, counted over all i, and columns of the result.
 
-    After each `block` terms the sums are rounded, by the words of draw after draw.
+    After each `block` terms the sums are rounded, by the words of draw after draw; `draw` is None if they need none.
     """
     width = 256  # columns at a time: what a block needs stays in the first-level cache
-    grid, words = make_grid(emin, scales), np.empty(width + 8, np.uint32)
+    grid, words = make_grid(emin, numbers), np.empty(width + 8, np.uint32)
     sums, terms = np.empty(width), np.empty(width)
     rows, inner, across = a.shape[1], a.shape[2], b.shape[2]
     for start in range(columns[0], columns[1], width):
@@ -82,12 +81,12 @@ def _accumulated(
                         exact[j] += factor * column[j]
                 for j in range(count):
                     exact[j] += total[j]
-                if positive is None:
+                if draw is not None:
                     element = line * across + start
                     word = draw_words(words, element, count, row, first, step, draw + k // block, seed)
-                    stochastic_block(exact, None, total, word, grid, flushed, eps, top, bits)
+                    stochastic_block(exact, None, total, word, grid, flushed, biased, bits)
                 else:
-                    deterministic_block(exact, total, grid, flushed, positive, negative)
+                    deterministic_block(exact, total, grid, flushed)
             out[line // rows, line % rows, start : start + count] = total
 
 
@@ -104,8 +103,8 @@ def accumulated_matmul(a, b, rule: Rule, rng, block: int):
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     out = np.empty((a.shape[0], a.shape[1], b.shape[2]))
     lines, columns, draws = out.shape[0] * out.shape[1], out.shape[2], -(-a.shape[2] // block)
-    site = rule.eps, rule.positive, rule.negative, rng.draws if rule.stochastic else 0
-    constants = block, rule.emin, rule.scales, rule.flushed, *site, rule.top, 32 if rng is None else rng.bits
+    draw, bits = (rng.draws, rng.bits) if rule.stochastic else (None, 32)
+    constants = block, rule.emin, rule.numbers, rule.flushed, rule.biased, draw, bits
     arguments = a, b, out, *constants, *place(out.size, rng)
     work = 8 * a.size * columns
     if columns > lines:

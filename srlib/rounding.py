@@ -63,7 +63,7 @@ def round_to(x, fmt: Format | str, scheme: Scheme | str = "RN", rng: Philox | No
     array([ 1.    , -0.3125,     inf])
     """
     y = checks.real_array("x", x)
-    fmt, scheme, rule = _parsed(_hashable(Format, fmt), _hashable(Scheme, scheme), carrier(y))
+    fmt, scheme, rule = _parsed(fmt, scheme, y)
     v = _like(direction(scheme, v, y), y) if v is not None or scheme.signed else None
     if rule.stochastic:
         _check_rng(rng, scheme, y)
@@ -83,30 +83,33 @@ def round_to(x, fmt: Format | str, scheme: Scheme | str = "RN", rng: Philox | No
 
 def is_compiled(x) -> bool:
     """Tell whether the kernels of `srlib.cpu` and `srlib.products` are there for an array."""
-    return cpu is not None and isinstance(x, np.ndarray)
+    return isinstance(x, np.ndarray) and cpu is not None
 
 
 def rounding_rule(fmt: Format | str, scheme: Scheme | str, x, rng: Philox | None) -> Rule:
     """Return what the kernels want to know to round arrays like `x`; raise as `round_to` does."""
-    _, scheme, rule = _parsed(_hashable(Format, fmt), _hashable(Scheme, scheme), carrier(x))
+    _, scheme, rule = _parsed(fmt, scheme, x)
     if scheme.stochastic and not isinstance(rng, Philox):
         raise TypeError(f"rng is {rng!r}; {scheme} needs a Philox")
     return rule
 
 
-def _hashable(kind, given):
-    return given if isinstance(given, (str, kind)) else kind.parse(given)  # a union takes longer
+def _parsed(fmt, scheme, x):
+    """Return a format and a scheme, checked, and what the kernels want to know of them."""
+    try:
+        return _parsed_once(fmt, scheme, carrier(x))
+    except TypeError:  # from the cache, of what cannot be hashed: the parsers have a better word
+        return _parsed_once.__wrapped__(fmt, scheme, carrier(x))
 
 
 @lru_cache(maxsize=1024)
-def _parsed(fmt, scheme, carrier):
-    """Return a format and a scheme, checked, and what the kernels want to know of them."""
+def _parsed_once(fmt, scheme, carrier):
     fmt, scheme = Format.parse(fmt), Scheme.parse(scheme)
     fmt.check_carrier(np.empty(0, carrier))
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow]
     flushed = None if fmt.subnormals else fmt.smallest_normal
     eps = scheme.eps if scheme.signed or scheme.eps else None
-    thresholds = _THRESHOLDS.get(scheme.name, (None, None))
+    thresholds = _THRESHOLDS.get(scheme.name, (0.0, 0.0))
     numbers = fmt.precision, fmt.emin, flushed, fmt.largest, overflow
     rule = make_rule(carrier, *numbers, scheme.stochastic, eps, thresholds)
     return fmt, scheme, rule

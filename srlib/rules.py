@@ -4,26 +4,38 @@ from typing import NamedTuple
 
 import numpy as np
 
+# What the numbers of a rule are, in this order.
+NUMBERS = (
+    "to_integer",  # 2^(p − 2): half of what makes a significand of |x| / 2^e
+    "from_integer",  # 2^(1 − p)
+    "below",  # 2^emin where there are no subnormals, else 0
+    "largest",
+    "overflow",  # what replaces a magnitude beyond the largest
+    "positive",  # of deterministic schemes: the magnitude moves up where theta is above the one of the sign of x,
+    "negative",  # or equal to it and the significand odd
+    "eps",  # of stochastic ones
+    "top",  # the largest number below 2^32
+)
+
 
 class Rule(NamedTuple):
-    """A format and a scheme, as the kernels want them; floats are of the type of the carrier."""
+    """A format and a scheme, as the kernels want them. A flag is True or None, on which Numba compiles anew."""
 
     emin: int
-    scales: np.ndarray  # the floats of a grid
-    flushed: float | None  # 2^emin if there are no subnormals
+    numbers: np.ndarray  # `NUMBERS`, of the carrier's type: one array, which a kernel takes faster than its elements
+    flushed: bool | None  # whether there are no subnormals
+    biased: bool | None  # whether a stochastic scheme adds something to theta
     stochastic: bool
-    eps: float | None  # of a stochastic scheme; None if 0 and there is no direction
-    positive: float | None  # of the others: the magnitude moves up where theta is above the one of the sign of x,
-    negative: float | None  # or equal to it and the significand odd
-    top: float  # the largest number below 2^32
 
 
 def make_rule(carrier, precision, emin, flushed, largest, overflow, stochastic, eps, thresholds) -> Rule:
     """Return the rule of a format and a scheme for "float32" or "float64"; see `Rule`.
 
-    `overflow` is what replaces a magnitude beyond the largest; `thresholds` are those of positive and negative numbers.
+    `flushed` is None if there are subnormals, `eps` if nothing is added to theta; `thresholds` are those of positive
+    and negative numbers.
     """
     real = np.dtype(carrier).type
-    scales = np.array([2.0 ** (precision - 2), 2.0 ** (1 - precision), flushed or 0, largest, overflow], real)
-    flushed, eps, *thresholds = (None if value is None else real(value) for value in (flushed, eps, *thresholds))
-    return Rule(emin, scales, flushed, stochastic, eps, *thresholds, np.nextafter(real(2**32), real(0)))
+    top = np.nextafter(real(2**32), real(0))
+    scales = 2.0 ** (precision - 2), 2.0 ** (1 - precision), flushed or 0, largest, overflow
+    numbers = np.array([*scales, *thresholds, eps or 0, top], real)
+    return Rule(emin, numbers, None if flushed is None else True, None if eps is None else True, stochastic)

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 
 from array_api_compat import array_namespace
@@ -80,12 +81,12 @@ class Scheme:
         allowed = ", ".join(f"{name}(eps)" if name.endswith("_eps") else name for name in SCHEMES)
         raise ValueError(f"scheme is {text!r}; must be a Scheme or one of {allowed}")
 
-    @property
+    @cached_property
     def stochastic(self) -> bool:
         """Whether it takes random words."""
         return self.name in _STOCHASTIC
 
-    @property
+    @cached_property
     def signed(self) -> bool:
         """Whether it needs a direction v."""
         return self.name == "signed_SR_eps"
