@@ -93,10 +93,15 @@ def _times_sign(typing, x, y):
 
 @intrinsic
 def _is_below(typing, word, shift, threshold):
-    """Tell whether a uint32, shifted to the right, is below a threshold that is a whole number below 2^32."""
+    """Tell whether a uint32, shifted to the right, is below a whole number: a float64, or a float32 from 0 below 2^32.
+
+    A float64 holds the word. A float32 does not, and one beyond these would become an integer that is the machine's.
+    """
 
     def generate(context, builder, signature, arguments):
         bits = builder.lshr(arguments[0], arguments[1])
+        if threshold == types.float64:
+            return builder.fcmp_ordered("<", builder.uitofp(bits, ir.DoubleType()), arguments[2])
         return builder.icmp_unsigned("<", bits, builder.fptoui(arguments[2], ir.IntType(32)))
 
     return types.boolean(types.uint32, types.uint32, threshold), generate
