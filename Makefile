@@ -15,7 +15,7 @@ installed = $(VENV)/.installed
 peers = $(VENV)/.peers
 one_thread = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help figures site update test bench bench-gpu lab lint lock clean
+.PHONY: help figures site update test test-browser bench bench-gpu lab lint lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,8 +47,11 @@ test: $(installed) ## the unit tests, then every notebook, output for output
 	$(bin)/pytest -n $(JOBS) --dist loadgroup
 	$(one_thread) $(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
 
-lab: $(installed) ## JupyterLab on the notebooks
-	$(bin)/jupyter lab notebooks/
+test-browser: $(installed) ## each notebook in JupyterLab, driven in Chromium: change, run, look; pictures in build/lab
+	SCREENSHOTS=build/lab $(bin)/pytest tests/test_lab.py
+
+lab: $(installed) ## JupyterLab, with the index of the notebooks open
+	$(bin)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_index.ipynb
 
 lint: $(installed) ## ruff: rules and formatting, notebooks too
 	$(bin)/ruff check $(sources)

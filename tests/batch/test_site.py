@@ -1,6 +1,5 @@
 """The web pages, as a browser shows them: Debian's Chromium, driven by playwright."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +7,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("furo", reason="needs Sphinx, the extra 'site'")
-playwright = pytest.importorskip("playwright.sync_api")
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-QUIET += ["--disable-sync", "--no-first-run", "--disable-quic"]
 LOOK = """() => {
     const page = document.body.cloneNode(true);
     page.querySelectorAll('.highlight, pre, script, style, mjx-container').forEach(part => part.remove());
@@ -43,16 +38,6 @@ def site(tmp_path_factory):
     said = build(tmp_path_factory.mktemp("batch"))
     assert said.returncode == 0, said.stderr
     return Path(said.stdout.strip()).parent
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 def test_every_page_shows_as_it_should_on_a_screen_and_on_a_phone(site, browser):
