@@ -90,13 +90,13 @@ def opened(lab, browser):
     yield open_notebook
     for page in pages:
         page.close()
-    for kernel in _kernels(address):
-        urlopen(Request(f"{address}/api/kernels/{kernel['id']}?token=known", method="DELETE"))
+    for session in _sessions(address):
+        urlopen(Request(f"{address}/api/sessions/{session['id']}?token=known", method="DELETE"))
     assert said == []
 
 
-def _kernels(address):
-    with urlopen(f"{address}/api/kernels?token=known") as answer:
+def _sessions(address):
+    with urlopen(f"{address}/api/sessions?token=known") as answer:
         return json.load(answer)
 
 
@@ -116,8 +116,11 @@ def _run_all(page, address, path):
     for _ in range(60 * MINUTES):
         time.sleep(1)
         waiting = page.locator(".jp-InputPrompt", has_text="*").count()
-        if not waiting and all(kernel["execution_state"] == "idle" for kernel in _kernels(address)):
+        states = [one["kernel"]["execution_state"] for one in _sessions(address) if one["name"] == path.name]
+        if not waiting and states == ["idle"]:
             break
+    else:
+        pytest.fail(f"not done after {MINUTES} minutes: {waiting} cells wait, the kernel is {states}")
     before = path.stat().st_mtime_ns
     page.keyboard.press("Control+s")
     for _ in range(100):
