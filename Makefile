@@ -53,9 +53,10 @@ test-browser: $(installed) ## each notebook in JupyterLab, driven in Chromium: c
 lab: $(installed) ## JupyterLab, with the index of the notebooks open
 	$(bin)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_index.ipynb
 
-lint: $(installed) ## ruff: rules and formatting, notebooks too
+lint: $(installed) ## ruff: rules and formatting, notebooks too; mypy: the types of the public functions
 	$(bin)/ruff check $(sources)
 	$(bin)/ruff format --check $(sources)
+	$(bin)/mypy
 
 lock: ## pin what pyproject.toml asks for, keeping the pins that still fit (needs uv)
 	uv pip compile pyproject.toml --extra dev --quiet --output-file requirements.lock \
@@ -67,7 +68,7 @@ lock: ## pin what pyproject.toml asks for, keeping the pins that still fit (need
 	    --custom-compile-command 'make lock'
 
 clean: ## remove what was built, but not the environment
-	rm -rf build dist *.egg-info .hypothesis .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .hypothesis .pytest_cache .ruff_cache .mypy_cache
 	find $(sources) -name __pycache__ -prune -exec rm -rf {} +
 
 # Starts over, in an emptied folder, when a dependency has changed.

@@ -5,6 +5,7 @@ import operator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -15,6 +16,7 @@ from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.rounding import is_compiled, round_to, rounding_rule
 from srlib.schemes import Scheme
+from srlib.typing import Array
 
 try:
     from srlib import cpu, products
@@ -47,46 +49,46 @@ class Arithmetic:
     scheme: Scheme | str = "RN"
     rng: Philox | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "fmt", Format.parse(self.fmt))
         object.__setattr__(self, "scheme", Scheme.parse(self.scheme))
 
-    def round(self, x, *, v=None):
+    def round(self, x: Array, *, v: Array | None = None) -> Array:
         """Return fl(x); `v` is the direction of a signed scheme, of the shape of `x`."""
         return round_to(x, self.fmt, self.scheme, self.rng, v=v)
 
-    def add(self, a, b, *, v=None, overwrite=False):
+    def add(self, a: Array, b: Array, *, v: Array | None = None, overwrite: bool = False) -> Array:
         """Return fl(a + b); `overwrite` gives up the array `a` for the result."""
         return self._rounded(operator.iadd(a, b) if overwrite else a + b, v)
 
-    def subtract(self, a, b, *, v=None, overwrite=False):
+    def subtract(self, a: Array, b: Array, *, v: Array | None = None, overwrite: bool = False) -> Array:
         """Return fl(a − b); `overwrite` gives up the array `a` for the result."""
         return self._rounded(operator.isub(a, b) if overwrite else a - b, v)
 
-    def multiply(self, a, b, *, v=None, overwrite=False):
+    def multiply(self, a: Array, b: Array, *, v: Array | None = None, overwrite: bool = False) -> Array:
         """Return fl(a·b); `overwrite` gives up the array `a` for the result."""
         return self._rounded(operator.imul(a, b) if overwrite else a * b, v)
 
-    def divide(self, a, b, *, v=None, overwrite=False):
+    def divide(self, a: Array, b: Array, *, v: Array | None = None, overwrite: bool = False) -> Array:
         """Return fl(a / b); `overwrite` gives up the array `a` for the result."""
         return self._rounded(operator.itruediv(a, b) if overwrite else a / b, v)
 
-    def maximum(self, a, b):
+    def maximum(self, a: Array, b: Array) -> Array:
         """Return the larger of a and b, which needs no rounding."""
         xp = array_namespace(a, b)
         return xp.maximum(*(xp.asarray(operand, dtype=xp.float64) for operand in (a, b)))
 
-    def exp(self, x, *, v=None):
+    def exp(self, x: Array, *, v: Array | None = None) -> Array:
         """Return fl(exp x), from a correctly rounded exp for formats of up to 16 bits."""
-        return self._rounded(_exp(x, self.fmt), v)
+        return self._rounded(_exp(x, self.fmt), v)  # type: ignore[arg-type]
 
-    def sum(self, x, axis: int, *, divisor: float = 1.0, v=None):
+    def sum(self, x: Array, axis: int, *, divisor: float = 1.0, v: Array | None = None) -> Array:
         """Return fl((Σ x) / divisor) along an axis, which is kept with length 1; the sum is rounded once.
 
         Terms are added in float64, in index order or, where the order cannot matter, in any.
         """
         xp = array_namespace(x)
-        if _is_exact(_largest(xp, x) * x.shape[axis], self.fmt.quantum):
+        if _is_exact(_largest(xp, x) * x.shape[axis], self.fmt.quantum):  # type: ignore[union-attr]
             total = xp.sum(x, axis=axis, keepdims=True)
         else:
             ones = xp.ones((x.shape[axis], 1), dtype=x.dtype, device=device(x))
@@ -95,16 +97,16 @@ class Arithmetic:
 
     def matmul(
         self,
-        a,
-        b,
+        a: Array,
+        b: Array,
         *,
         divisor: float = 1.0,
         largest: float | None = None,
         accumulator: Format | str | None = None,
         scheme: Scheme | str = "RN",
         block: int = 1,
-        v=None,
-    ):
+        v: Array | None = None,
+    ) -> Array:
         """Return fl((a @ b) / divisor): each sum is accumulated, divided and rounded.
 
         Parameters
@@ -129,12 +131,12 @@ class Arithmetic:
             If the scheme of the accumulator is signed, there is no such format or scheme, or `block` is not positive.
         """
         if accumulator is None:
-            product = matmul(a, b, self.fmt.quantum**2, largest)
+            product = matmul(a, b, self.fmt.quantum**2, largest)  # type: ignore[union-attr]
         else:
             product = self._accumulated(a, b, Format.parse(accumulator), Scheme.parse(scheme), block)
         return self._rounded(product if divisor == 1 else product / divisor, v)
 
-    def _accumulated(self, a, b, fmt, scheme, block):
+    def _accumulated(self, a: Array, b: Array, fmt: Format, scheme: Scheme, block: int) -> Array:
         block = checks.integer("block", block, 1)
         if scheme.signed:
             raise ValueError(f"scheme is {scheme}; a signed one has no direction in an accumulator")
@@ -152,13 +154,13 @@ class Arithmetic:
             total = round_to(total + partial, fmt, scheme, self.rng)
         return total
 
-    def _rounded(self, fresh, v):
+    def _rounded(self, fresh: Array, v: Array) -> Array:
         """Round an array that nothing else refers to, in place."""
         fresh = array_namespace(fresh).asarray(fresh)
         return round_to(fresh, self.fmt, self.scheme, self.rng, v=v, out=fresh)
 
 
-def descend(x, g, stepsize: float, multiply: Arithmetic, update: Arithmetic):
+def descend(x: Array, g: Array, stepsize: float, multiply: Arithmetic, update: Arithmetic) -> Array:
     """Return fl₃(x − fl₂(t·g)), a step of gradient descent: site 2 by `multiply`, 3 by `update`, with v = fl₂(t·g).
 
     The bits, and the draws taken, are those of ``multiply.multiply(g, t)`` and ``update.subtract(x, u, v=u)``.
@@ -168,12 +170,12 @@ def descend(x, g, stepsize: float, multiply: Arithmetic, update: Arithmetic):
         rules = [rounding_rule(site.fmt, site.scheme, x, site.rng) for site in (multiply, update)]
         if update.rng is not None:
             update.rng.check_shape(x.shape)
-        return cpu.round_step(x, g, stepsize, *rules, update.scheme.signed, update.rng)
+        return cpu.round_step(x, g, stepsize, *rules, update.scheme.signed, update.rng)  # type: ignore[arg-type, call-arg, union-attr]
     u = multiply.multiply(g, stepsize)
-    return update.subtract(x, u, v=u if update.scheme.signed else None)
+    return update.subtract(x, u, v=u if update.scheme.signed else None)  # type: ignore[union-attr]
 
 
-def matmul(a, b, quantum: float | None = None, largest: float | None = None):
+def matmul(a: Array, b: Array, quantum: float | None = None, largest: float | None = None) -> Array:
     """Return a @ b with each sum accumulated in float64 in index order, without fused multiply-add.
 
     Parameters
@@ -207,7 +209,7 @@ def matmul(a, b, quantum: float | None = None, largest: float | None = None):
     return xp.reshape(_ordered(xp, left, right), shape)
 
 
-def _batches(xp, a, b):
+def _batches(xp: Any, a: Array, b: Array) -> tuple[Array, Array, tuple[int, ...]]:
     """Return matrices as arrays of shapes (batch, m, k) and (batch or 1, k, n), and the shape of their product."""
     shape = (*a.shape[:-1], b.shape[-1])
     if b.ndim == 2:
@@ -216,12 +218,12 @@ def _batches(xp, a, b):
     return *(xp.reshape(c, (math.prod(c.shape[:-2]), *c.shape[-2:])) for c in (a, b)), shape
 
 
-def _is_exact(bound, quantum):
+def _is_exact(bound: float, quantum: float) -> bool:
     """Tell whether sums of multiples of a quantum, with magnitudes that add up to at most a bound, fit into float64."""
     return bound <= 2.0**_EXACT * quantum
 
 
-def _largest(xp, x):
+def _largest(xp: Any, x: Array) -> float:
     """Return the largest finite magnitude, 0 if there is none."""
     if math.prod(x.shape) == 0:
         return 0.0
@@ -233,16 +235,16 @@ def _largest(xp, x):
     return float(xp.max(xp.where(xp.isfinite(x), xp.abs(x), xp.zeros_like(x))))
 
 
-def _ulp_of_sums(bound):
+def _ulp_of_sums(bound: float) -> float:
     return math.ldexp(1.0, max(math.frexp(bound)[1] - _EXACT, -1074))
 
 
-def _has_quantum(xp, x, quantum):
+def _has_quantum(xp: Any, x: Array, quantum: float) -> bool:
     finite = xp.where(xp.isfinite(x), x, xp.zeros_like(x)) / quantum
     return bool(xp.all(xp.round(finite) == finite))
 
 
-def _ordered(xp, a, b):
+def _ordered(xp: Any, a: Array, b: Array) -> Array:
     if is_compiled(a):
         return products.ordered_matmul(a, b)
     total = a[..., :1] * b[..., :1, :]
@@ -251,7 +253,7 @@ def _ordered(xp, a, b):
     return total
 
 
-def _exp(x, fmt):
+def _exp(x: Array, fmt: Format) -> Array:
     xp = array_namespace(x)
     bits = fmt.precision + math.ceil(math.log2(fmt.emax - fmt.emin + 2))  # sign and stored significand, exponent
     if bits > _TABULATED:
@@ -268,13 +270,13 @@ def _exp(x, fmt):
 
 
 @lru_cache(maxsize=16)
-def _exp_table(fmt):
+def _exp_table(fmt: Format) -> tuple[np.ndarray, np.ndarray]:
     """Return −inf, the values of a format and +inf, and exp of each, correctly rounded to float64."""
     values = np.concatenate([[-np.inf], fmt.values(), [np.inf]])
     return values, np.array([_correctly_rounded_exp(float(x)) for x in values])
 
 
-def _correctly_rounded_exp(x):
+def _correctly_rounded_exp(x: Array) -> float:
     if abs(x) > 1000:
         return math.inf if x > 0 else 0.0
     with mpmath.workprec(200):
@@ -286,7 +288,7 @@ def _correctly_rounded_exp(x):
 
 
 @lru_cache(maxsize=16)
-def _code_table(fmt):
+def _code_table(fmt: Format) -> tuple[np.ndarray, int, int]:
     """Return the table of exp, the shift and the base that `products.look_up` wants."""
     values, results = _exp_table(fmt)
     shift = 53 - fmt.precision

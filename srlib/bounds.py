@@ -1,6 +1,8 @@
 """Convergence bounds of gradient descent for convex functions, exact and rounded (SPEC D4, D5, D8)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -10,12 +12,14 @@ from srlib import checks
 from srlib.arithmetic import matmul
 from srlib.descent import iterates, significant
 from srlib.formats import Format
+from srlib.philox import Philox
 from srlib.problems import distance
 from srlib.rounding import round_to
 from srlib.schemes import Scheme, prob_up
+from srlib.typing import Array, Problem
 
 
-def outcomes(y, fmt: Format | str, scheme: Scheme | str, v=None):
+def outcomes(y: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> list[tuple[Array, Array]]:
     """Return what rounding can make of `y`: its lower and its upper neighbour, each with its probability.
 
     Parameters
@@ -33,7 +37,16 @@ def outcomes(y, fmt: Format | str, scheme: Scheme | str, v=None):
     return [(round_to(y, fmt, "RD"), 1 - up), (round_to(y, fmt, "RU"), up)]
 
 
-def total_error(x, g, *, stepsize: float, fmt, gradient="SR", multiply="SR", update="SR"):
+def total_error(
+    x: Array,
+    g: Array,
+    *,
+    stepsize: float,
+    fmt: Format | str,
+    gradient: Scheme | str = "SR",
+    multiply: Scheme | str = "SR",
+    update: Scheme | str = "SR",
+) -> tuple[Array, Array]:
     """Return mean and variance of the total error e = x⁺ − x + t·g of one step, component by component.
 
     The at most eight ways in which the three roundings can go are enumerated, each with its probability (SPEC D3); the
@@ -61,7 +74,7 @@ def total_error(x, g, *, stepsize: float, fmt, gradient="SR", multiply="SR", upd
     return mean, sum(p * (e - mean) ** 2 for p, e in zip(weights, errors, strict=True))
 
 
-def convergence_bound(lipschitz: float, stepsize: float, radius: float, c) -> np.ndarray:
+def convergence_bound(lipschitz: float, stepsize: float, radius: float, c: Array) -> np.ndarray:
     """Return 2LR²/(4 + Lt·Σ_{j<k} c_j) for k = 0, 1, …, the bound on E f(x_k) − f* (SPEC D4, D8).
 
     Parameters
@@ -101,7 +114,7 @@ class Certificate:
     distance: np.ndarray
     gap: np.ndarray
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from srlib import display
 
         return display.certificate_html(self)
@@ -121,7 +134,7 @@ class Certificate:
         """Why the bound ends there."""
         return self._end()[1]
 
-    def _end(self):
+    def _end(self) -> tuple[int, str]:
         steps = len(self.c)
         if self.lipschitz * self.stepsize > 1:
             return 0, f"L·t = {self.lipschitz * self.stepsize:.3g} is above 1"
@@ -150,18 +163,18 @@ class Certificate:
 
 
 def certify(
-    problem,
-    x0,
+    problem: Problem,
+    x0: Array,
     *,
     lipschitz: float,
-    minimiser,
+    minimiser: Array,
     stepsize: float,
     steps: int,
-    fmt,
-    smoothness=None,
-    rng=None,
-    progress=None,
-    **schemes,
+    fmt: Format | str,
+    smoothness: Array | None = None,
+    rng: Philox | None = None,
+    progress: Callable[..., Any] | None = None,
+    **schemes: Any,
 ) -> Certificate:
     """Run gradient descent and compute the constants of its convergence bound at each state of each replicate.
 
@@ -193,7 +206,7 @@ def certify(
     options = {"stepsize": checks.positive("stepsize", stepsize), "fmt": fmt, **schemes}
     walk = iterates(problem, x0, steps=steps, rng=rng, progress=progress, **options)
     optimum = significant(problem.f(minimiser))
-    constants, states = [], []
+    constants, states = [], []  # type: ignore[var-annotated]
     with np.errstate(all="ignore"):  # a gradient of 0 shows as NaN
         for x in walk:
             states.append([significant(problem.f(x)) - optimum, significant(distance(x, minimiser))])
@@ -204,7 +217,7 @@ def certify(
     return Certificate(lipschitz, stepsize, float(away[0].max()), beta, eta, c, away, gap)
 
 
-def _constants(problem, x, lipschitz, smoothness, options):
+def _constants(problem: Problem, x: Array, lipschitz: float, smoothness: Array, options: dict[str, Any]) -> list[Array]:
     xp, stepsize = array_namespace(x), options["stepsize"]
     g = problem.gradient(x)
     mean, variance = total_error(x, g, **options)
@@ -219,7 +232,7 @@ def _constants(problem, x, lipschitz, smoothness, options):
     return [np.atleast_1d(np.round(significant(values), 12) + 0.0) for values in (beta, eta, c)]
 
 
-def _sharper(xp, g, mean, variance, smoothness, stepsize):
+def _sharper(xp: Any, g: Array, mean: Array, variance: Array, smoothness: Array, stepsize: float) -> Array:
     """Return c·‖g‖² of SPEC D8."""
     if smoothness.ndim == 1:
         curved, bent, diagonal = smoothness * g, smoothness * mean, smoothness

@@ -1,39 +1,43 @@
 """Checks of what a caller passes: one sentence an error, with the argument, its value and what is allowed."""
 
 import math
+from collections.abc import Collection
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array, is_writeable_array
 
+from srlib.typing import Array
 
-def integer(name: str, value: object, low: int, high: int | None = None) -> int:
+
+def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     """Return `value` as an int; raise TypeError if it is none, ValueError if it is not from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}; must be an integer")
-    if value < low or (high is not None and value > high):
+    if value < low or (high is not None and value > high):  # type: ignore[operator]
         allowed = f"at least {low}" if high is None else f"from {low} to {high}"
         raise ValueError(f"{name} is {value}; must be {allowed}")
     return int(value)
 
 
-def positive(name: str, value: object) -> float:
+def positive(name: str, value: Any) -> float:
     """Return `value` as a float; raise TypeError if it is no real number, ValueError if not finite and positive."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is {value!r}; must be a real number")
-    if not (math.isfinite(value) and value > 0):
+    if not (math.isfinite(value) and value > 0):  # type: ignore[operator]
         raise ValueError(f"{name} is {value}; must be finite and positive")
     return float(value)
 
 
-def choice(name: str, value: object, allowed) -> str:
+def choice(name: str, value: Any, allowed: Collection[str]) -> str:
     """Return `value`; raise ValueError if it is not among `allowed`."""
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; must be one of {', '.join(allowed)}")
     return value
 
 
-def real_array(name: str, value: object):
+def real_array(name: str, value: Any) -> Array:
     """Return `value` as an array of float32 or float64; a scalar becomes a NumPy array without axes.
 
     Big-endian NumPy arrays become native ones. Raises TypeError for anything else, integers and complex numbers
@@ -55,18 +59,18 @@ def real_array(name: str, value: object):
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def unwrapped(x):
+def unwrapped(x: Array) -> Array:
     """Return a NumPy array without axes as a scalar, and any other array as it is."""
     return x if x.ndim else x[()]
 
 
-def same_shape(name: str, value, shape: tuple[int, ...]) -> None:
+def same_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
     """Raise ValueError if an array has not the shape that another argument gives."""
     if value.shape != shape:
         raise ValueError(f"{name} has shape {value.shape}; must be {shape}, the shape of x")
 
 
-def output(out, x) -> None:
+def output(out: Array, x: Array) -> None:
     """Raise TypeError or ValueError if a result like the array `x` cannot be written to `out`."""
     if type(out) is not type(x):
         raise TypeError(f"out is {_brief(out)}; must be an array of the same kind as x, {type(x).__name__}")
@@ -77,6 +81,6 @@ def output(out, x) -> None:
         raise ValueError("out is read-only; must be writeable")
 
 
-def _brief(value):
+def _brief(value: Any) -> str:
     text = repr(value)
     return f"a {type(value).__name__}" if len(text) > 40 or "\n" in text else text

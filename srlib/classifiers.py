@@ -1,6 +1,7 @@
 """Classifiers of images, whose gradients can be evaluated with every operation rounded (SPEC E3, E4)."""
 
 import math
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
@@ -11,6 +12,7 @@ from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.problems import binary_cross_entropy
 from srlib.rounding import round_to
+from srlib.typing import Array
 
 _WHITE = 255  # the brightest pixel
 
@@ -18,7 +20,9 @@ _WHITE = 255  # the brightest pixel
 class _ImageClassifier:
     """What the classifiers of images have in common: their data, and the pixels rounded to a format."""
 
-    def __init__(self, images, labels, test_images, test_labels, classes: int | None):
+    def __init__(
+        self, images: Array, labels: Array, test_images: Array, test_labels: Array, classes: int | None
+    ) -> None:
         xp = array_namespace(images, labels, test_images, test_labels)
         _check_images(xp, "images", images, "labels", labels)
         _check_images(xp, "test_images", test_images, "test_labels", test_labels)
@@ -35,16 +39,16 @@ class _ImageClassifier:
         )
         self._rounded = (None, None, None)
 
-    def gradient(self, x):
+    def gradient(self, x: Array) -> Array:
         """Return the gradient in float64, of the shape of `x`."""
-        return self.rounded_gradient(x, Arithmetic("binary64"))
+        return self.rounded_gradient(x, Arithmetic("binary64"))  # type: ignore[attr-defined]
 
-    def _pixels(self, fmt: Format):
+    def _pixels(self, fmt: Format | str) -> tuple[Array, Array]:
         """Return the training pixels rounded to a format, an image a column and an image a row."""
         if self._rounded[0] != fmt:
             columns = round_to(self._images / _WHITE, fmt)
             rows = round_to(columns.T, fmt)  # the same numbers, laid out anew for sums over images
-            self._rounded = (fmt, columns, rows)
+            self._rounded = (fmt, columns, rows)  # type: ignore[assignment]
         return self._rounded[1:]
 
 
@@ -69,7 +73,9 @@ class LogisticRegression(_ImageClassifier):
         If shapes or types do not fit, or a label is not below `classes`.
     """
 
-    def __init__(self, images, labels, test_images, test_labels, classes: int | None = None):
+    def __init__(
+        self, images: Array, labels: Array, test_images: Array, test_labels: Array, classes: int | None = None
+    ) -> None:
         super().__init__(images, labels, test_images, test_labels, classes)
         xp = array_namespace(images, labels)
         self.shape = (self._classes, images.shape[1])
@@ -77,7 +83,7 @@ class LogisticRegression(_ImageClassifier):
         self._targets = xp.astype(labels[None, :] == xp.arange(self._classes, **place)[:, None], xp.float64)
         self._own = labels * labels.shape[0] + xp.arange(labels.shape[0], **place)  # where an image's own logit is
 
-    def f(self, x):
+    def f(self, x: Array) -> Array:
         """Return the mean cross-entropy of the unrounded training images: `x` without its last two axes."""
         xp = array_namespace(x)
         z = matmul(x, self._images, largest=_WHITE)
@@ -86,7 +92,7 @@ class LogisticRegression(_ImageClassifier):
         own = xp.take(xp.reshape(z, (*z.shape[:-2], -1)), self._own, axis=-1)
         return xp.mean(xp.log(xp.sum(xp.exp(z), axis=-2)) - own, axis=-1)
 
-    def error(self, x):
+    def error(self, x: Array) -> Array:
         """Return the share of the test images, unrounded, whose largest logit is not that of their class.
 
         The lowest class wins a tie; NaN counts as the smallest logit.
@@ -96,7 +102,7 @@ class LogisticRegression(_ImageClassifier):
         chosen = xp.argmax(xp.where(xp.isnan(logits), xp.full_like(logits, -math.inf), logits), axis=-2)
         return xp.mean(xp.astype(chosen != self._test_labels, xp.float64), axis=-1)
 
-    def rounded_gradient(self, x, arithmetic: Arithmetic):
+    def rounded_gradient(self, x: Array, arithmetic: Arithmetic) -> Array:
         """Return the gradient with every operation rounded, in E3's order; pixels are rounded once, by RN."""
         xp = array_namespace(x)
         columns, rows = self._pixels(arithmetic.fmt)
@@ -126,14 +132,14 @@ class TwoLayerNetwork(_ImageClassifier):
         If shapes or types do not fit, or a label is neither 0 nor 1.
     """
 
-    def __init__(self, images, labels, test_images, test_labels, units: int = 100):
+    def __init__(self, images: Array, labels: Array, test_images: Array, test_labels: Array, units: int = 100) -> None:
         super().__init__(images, labels, test_images, test_labels, 2)
         self._units = checks.integer("units", units, 1)
         xp = array_namespace(labels)
         self._targets = xp.astype(labels, xp.float64)
         self.shape = (self._units * (images.shape[1] + 2) + 1,)
 
-    def layers(self, x):
+    def layers(self, x: Array) -> list[Array]:
         """Return W₁ (..., units, pixels), b₁ (..., units, 1), w₂ (..., 1, units) and b₂ (..., 1, 1) of a point `x`."""
         xp = array_namespace(x)
         pixels, units = self._images.shape[0], self._units
@@ -155,13 +161,13 @@ class TwoLayerNetwork(_ImageClassifier):
         second = math.sqrt(6 / (units + 1)) * (2 * rng.uniform((1, units)) - 1)
         return np.concatenate([first[0], np.zeros(units), second[0], np.zeros(1)])
 
-    def f(self, x):
+    def f(self, x: Array) -> Array:
         """Return the mean cross-entropy of the unrounded training images: `x` without its last axis."""
         xp = array_namespace(x)
         z = self._logits(x, self._images) / _WHITE
         return xp.mean(binary_cross_entropy(xp, z, self._targets), axis=-1)
 
-    def error(self, x):
+    def error(self, x: Array) -> Array:
         """Return the share of the test images, unrounded, that are put into the wrong class.
 
         That is class 1 where the logit is positive; 0 and NaN are class 0.
@@ -170,7 +176,7 @@ class TwoLayerNetwork(_ImageClassifier):
         chosen = xp.astype(self._logits(x, self._test_images) > 0, xp.int64)
         return xp.mean(xp.astype(chosen != self._test_labels, xp.float64), axis=-1)
 
-    def _logits(self, x, images):
+    def _logits(self, x: Array, images: Array) -> Array:
         """Return 255 times the logits of images of integer pixels: (..., images)."""
         w1, b1, w2, b2 = self.layers(x)
         h = matmul(w1, images, largest=_WHITE)
@@ -178,7 +184,7 @@ class TwoLayerNetwork(_ImageClassifier):
         h[h < 0] = 0.0
         return (matmul(w2, h, 0.0) + _WHITE * b2)[..., 0, :]
 
-    def rounded_gradient(self, x, arithmetic: Arithmetic):
+    def rounded_gradient(self, x: Array, arithmetic: Arithmetic) -> Array:
         """Return the gradient with every operation rounded, in E4's order; pixels are rounded once, by RN."""
         xp = array_namespace(x)
         columns, rows = self._pixels(arithmetic.fmt)
@@ -200,7 +206,7 @@ class TwoLayerNetwork(_ImageClassifier):
         return xp.concat([xp.reshape(part, (*x.shape[:-1], -1)) for part in parts], axis=-1)
 
 
-def _check_images(xp, name, images, labels_name, labels):
+def _check_images(xp: Any, name: str, images: Array, labels_name: str, labels: Array) -> None:
     for what, array, ndim in ((name, images, 2), (labels_name, labels, 1)):
         if array.dtype != xp.uint8:
             raise TypeError(f"{what} is of {array.dtype}; must be of uint8")

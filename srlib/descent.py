@@ -1,7 +1,8 @@
 """Gradient descent with three rounding sites, on an ensemble of replicates at once (SPEC, Gradient descent)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, is_cupy_namespace
@@ -12,6 +13,7 @@ from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.rounding import round_to
 from srlib.schemes import Scheme
+from srlib.typing import Array, Problem
 
 _DIGITS = 10  # of a recorded number; more would depend on the machine
 _LOWEST = -290
@@ -42,13 +44,13 @@ class History:
     error: np.ndarray | None
     stagnated: np.ndarray
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from srlib import display
 
         return display.history_html(self)
 
 
-def gradient_descent(problem, x0, *, steps: int, record: int = 1, **options) -> History:
+def gradient_descent(problem: Problem, x0: Array, *, steps: int, record: int = 1, **options: Any) -> History:
     """Run x⁺ = fl₃(x − fl₂(t·fl₁(∇f(x)))), for a whole ensemble of replicates at once, and record what happens.
 
     Parameters
@@ -80,8 +82,8 @@ def gradient_descent(problem, x0, *, steps: int, record: int = 1, **options) -> 
 
 
 def iterates(
-    problem,
-    x0,
+    problem: Problem,
+    x0: Array,
     *,
     stepsize: float,
     steps: int,
@@ -90,8 +92,8 @@ def iterates(
     multiply: Scheme | str = "SR",
     update: Scheme | str | Callable[[int], Scheme | str] = "SR",
     rng: Philox | None = None,
-    progress=None,
-) -> Iterator:
+    progress: Callable[..., Any] | None = None,
+) -> Iterator[Array]:
     """Return an iterator over the iterates of low-precision gradient descent, from the rounded start on.
 
     Parameters
@@ -126,13 +128,22 @@ def iterates(
     stepsize = checks.positive("stepsize", stepsize)
     x = _start(problem, x0, Format.parse(fmt), rng)
 
-    def step(x, number):
+    def step(x: Array, number: int) -> Array:
         return _step(problem, x, stepsize, *sites[updates[number]])
 
     return _walk(x, step, steps, progress)
 
 
-def skeleton(problem, x0, *, stepsize, steps: int, fmt: Format | str, eps=0.0, record: int = 1) -> History:
+def skeleton(
+    problem: Problem,
+    x0: Array,
+    *,
+    stepsize: float | Sequence[float],
+    steps: int,
+    fmt: Format | str,
+    eps: float | Sequence[float] = 0.0,
+    record: int = 1,
+) -> History:
     """Run x⁺ = x − t·g − ε·ulp(x)·sign(g) in binary64 without rounding: what signed_SR_eps does in the mean (SPEC D9).
 
     Parameters
@@ -158,14 +169,16 @@ def skeleton(problem, x0, *, stepsize, steps: int, fmt: Format | str, eps=0.0, r
     fmt, steps = Format.parse(fmt), checks.integer("steps", steps, 1)
     stepsizes, biases = _each_step("stepsize", stepsize, steps), _each_step("eps", eps, steps)
 
-    def step(x, number):
+    def step(x: Array, number: int) -> Array:
         g = problem.gradient(x)
         return x - stepsizes[number] * g - biases[number] * fmt.ulp(x) * array_namespace(x).sign(g)
 
     return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record)
 
 
-def _walk(x, step, steps, progress):
+def _walk(
+    x: Array, step: Callable[[Array, int], Array], steps: int, progress: Callable[..., Any] | None
+) -> Iterator[Array]:
     """Yield x and what step(x, number of steps before) makes of it, again and again."""
     yield x
     for number in (progress or iter)(range(1, steps + 1)):
@@ -174,7 +187,7 @@ def _walk(x, step, steps, progress):
         yield x
 
 
-def _history(problem, walk, steps, record):
+def _history(problem: Problem, walk: Iterator[Array], steps: int, record: int) -> History:
     record = checks.integer("record", record, 1)
     recorded = {*range(0, steps, record), steps}
     objectives, errors, stagnated = [], [], []
@@ -192,7 +205,7 @@ def _history(problem, walk, steps, record):
     return History(before, np.array(sorted(recorded)), np.array(objectives), error, np.array(stagnated))
 
 
-def _each_step(name, value, steps):
+def _each_step(name: str, value: Any, steps: int) -> list[float]:
     values = (
         np.broadcast_to(np.asarray(value, dtype=np.float64), (steps,)) if np.ndim(value) == 0 else np.asarray(value)
     )
@@ -201,7 +214,9 @@ def _each_step(name, value, steps):
     return values.tolist()
 
 
-def _sites(fmt, gradient, multiply, update, rng):
+def _sites(
+    fmt: Format | str, gradient: Scheme | str, multiply: Scheme | str, update: Scheme | str, rng: Philox | None
+) -> list[Arithmetic]:
     fmt = Format.parse(fmt)
     schemes = {"gradient": Scheme.parse(gradient), "multiply": Scheme.parse(multiply), "update": Scheme.parse(update)}
     for site in ("gradient", "multiply"):
@@ -212,7 +227,7 @@ def _sites(fmt, gradient, multiply, update, rng):
     return [Arithmetic(fmt, scheme, rng) for scheme in schemes.values()]
 
 
-def _start(problem, x0, fmt, rng):
+def _start(problem: Problem, x0: Array, fmt: Format, rng: Philox | None) -> Array:
     x = checks.real_array("x0", x0)
     xp = array_namespace(x)
     if x.dtype != xp.float64:
@@ -224,7 +239,9 @@ def _start(problem, x0, fmt, rng):
     return round_to(xp.broadcast_to(x, ensemble), fmt)
 
 
-def _step(problem, x, stepsize, first, second, third):
+def _step(
+    problem: Problem, x: Array, stepsize: float, first: Arithmetic, second: Arithmetic, third: Arithmetic
+) -> Array:
     if hasattr(problem, "rounded_gradient"):
         g = problem.rounded_gradient(x, first)
     else:
@@ -232,13 +249,13 @@ def _step(problem, x, stepsize, first, second, third):
     return descend(x, g, stepsize, second, third)
 
 
-def _unchanged(x, moved, ndim):
+def _unchanged(x: Array, moved: Array, ndim: int) -> np.ndarray:
     xp = array_namespace(x)
     same = xp.astype(x == moved, xp.float64)
     return _to_numpy(xp.mean(same, axis=tuple(range(x.ndim - ndim, x.ndim))))
 
 
-def significant(values):
+def significant(values: Array) -> np.ndarray:
     """Return a NumPy array of the values to 10 significant digits, by operations that are the same on any machine."""
     values = _to_numpy(values)
     above = np.searchsorted(_POWERS_OF_TEN, np.abs(values), side="right")
@@ -247,5 +264,5 @@ def significant(values):
     return np.rint(values * up / down) * down / up
 
 
-def _to_numpy(x):
+def _to_numpy(x: Array) -> np.ndarray:
     return x.get() if is_cupy_namespace(array_namespace(x)) else np.asarray(x)

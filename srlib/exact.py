@@ -1,7 +1,8 @@
 """The exact law of one-dimensional low-precision gradient descent: a Markov chain on the format's values (SPEC D6)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array, diags_array, eye_array
@@ -13,6 +14,7 @@ from srlib.bounds import outcomes
 from srlib.formats import Format
 from srlib.rounding import round_to
 from srlib.schemes import Scheme, prob_up
+from srlib.typing import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class ExactLaw:
             raise ValueError(f"x is {x!r}; must be one of the {len(self.values)} values of the chain")
         return int(same[0])
 
-    def distributions(self, x0: float, steps: int):
+    def distributions(self, x0: float, steps: int) -> Iterator[np.ndarray]:
         """Yield the probability of each state after 0, 1, …, `steps` steps from `x0`, as arrays of shape (states,)."""
         law = np.zeros(len(self.values))
         law[self.state(x0)] = 1.0
@@ -53,7 +55,7 @@ class ExactLaw:
         *_, last = self.distributions(x0, step)
         return last
 
-    def expected(self, f: Callable, x0: float, steps: int) -> np.ndarray:
+    def expected(self, f: Callable[[Array], Array], x0: float, steps: int) -> np.ndarray:
         """Return E f(x̂_k) for k = 0 … steps, an array of shape (steps + 1,), from the value `x0`.
 
         `f` maps an array of values to an array of the same shape. States that cannot be reached do not count, even
@@ -94,7 +96,7 @@ class ExactLaw:
         law[states] = found / found.sum()
         return law
 
-    def hitting_time(self, targets) -> np.ndarray:
+    def hitting_time(self, targets: Array) -> np.ndarray:
         """Return the expected number of steps to the first of some states, an array of shape (states,).
 
         Parameters
@@ -116,7 +118,7 @@ class ExactLaw:
             times[certain] = splu((eye_array(inner.shape[0]) - inner).tocsc()).solve(np.ones(inner.shape[0]))
         return times
 
-    def least_expected(self, f: Callable, steps: int) -> np.ndarray:
+    def least_expected(self, f: Callable[[Array], Array], steps: int) -> np.ndarray:
         """Return min E f(x̂_k) over all ways to choose among the outcomes of each step, from each state.
 
         The choice may depend on the state and on the steps that are left, and on nothing of the future: Bellman's
@@ -140,7 +142,7 @@ class ExactLaw:
             least.append(np.minimum.reduceat(least[-1][self.matrix.indices], self.matrix.indptr[:-1]))
         return np.array(least)
 
-    def fewest_steps(self, targets) -> np.ndarray:
+    def fewest_steps(self, targets: Array) -> np.ndarray:
         """Return the number of steps to the first of some states under the best choice among the outcomes of each step.
 
         Parameters and result as for `hitting_time`; infinite where the targets cannot be reached.
@@ -149,7 +151,7 @@ class ExactLaw:
         backward = self.matrix.T.tocsr()
         return dijkstra(backward, indices=np.flatnonzero(hit), unweighted=True, min_only=True)
 
-    def _marked(self, states):
+    def _marked(self, states: Array) -> np.ndarray:
         """Return a set of states, given as such or by their indices, as a boolean array."""
         marked = np.zeros(len(self.values), dtype=bool)
         marked[states] = True
@@ -157,13 +159,13 @@ class ExactLaw:
 
 
 def exact_law(
-    objective,
+    objective: Any,
     fmt: Format | str,
     stepsize: float,
     *,
     gradient: Scheme | str = "SR",
     multiply: Scheme | str = "SR",
-    update: Scheme | str | Callable = "SR",
+    update: Scheme | str | Callable[[Array, Array], Array] = "SR",
     bits: int = 32,
 ) -> ExactLaw:
     """Return the law of x⁺ = fl₃(x − fl₂(t·fl₁(f′(x)))) on all values of a format, from the closed forms (SPEC D6).
@@ -203,8 +205,8 @@ def exact_law(
             for moved, p3 in _outcomes(finite - u_hat, fmt, update, scale, u_hat):
                 ends.append(moved)
                 weights.append(p1 * p2 * p3)
-    ends, weights, starts = np.concatenate(ends), np.concatenate(weights), np.tile(rows, len(ends))
-    possible = weights > 0
+    ends, weights, starts = np.concatenate(ends), np.concatenate(weights), np.tile(rows, len(ends))  # type: ignore[assignment]
+    possible = weights > 0  # type: ignore[operator]
     ends, weights, starts = ends[possible], weights[possible], starts[possible]
     values, first = _with_overflow(finite, ends)
     columns = np.where(np.isnan(ends), len(values) - 1, np.searchsorted(values, ends))
@@ -215,7 +217,9 @@ def exact_law(
     return ExactLaw(values, coo_array((data, places), shape=shape).tocsr())
 
 
-def _outcomes(y, fmt, scheme, scale, v=None):
+def _outcomes(
+    y: Array, fmt: Format, scheme: Scheme | str | Callable[..., Array], scale: float, v: Array | None = None
+) -> list[tuple[Array, Array]]:
     """Return what `outcomes` does, where what is not finite stays or becomes what overflow makes of it.
 
     Probabilities are rounded to multiples of 1/scale; it does not matter whether those of moving up or away from zero.
@@ -230,7 +234,7 @@ def _outcomes(y, fmt, scheme, scale, v=None):
     return [(lower[0], 1.0 - up), (upper[0], up)]
 
 
-def _own_outcomes(y, fmt, scheme, v):
+def _own_outcomes(y: Array, fmt: Format, scheme: Callable[..., Array], v: Array) -> list[tuple[Array, Array]]:
     """Return what `outcomes` does, for a function that returns P(up)."""
     lower, upper = (round_to(y, fmt, way) for way in ("RD", "RU"))
     theta = prob_up(y, fmt, "SR")
@@ -238,21 +242,21 @@ def _own_outcomes(y, fmt, scheme, v):
     return [(lower, 1 - up), (upper, up)]
 
 
-def _with_overflow(finite, ends):
+def _with_overflow(finite: Array, ends: Array) -> tuple[np.ndarray, int]:
     """Return the states, those of `ends` that are not finite among them, and the index of the first finite one."""
     before = [-np.inf] if np.any(ends == -np.inf) else []
     after = [value for value, reached in ((np.inf, ends == np.inf), (np.nan, np.isnan(ends))) if np.any(reached)]
     return np.concatenate([before, finite, after]), len(before)
 
 
-def _leaving(matrix):
+def _leaving(matrix: Array) -> np.ndarray:
     """Return the probability of leaving each state."""
     edges = matrix.tocoo()
     away = edges.row != edges.col
     return np.bincount(edges.row[away], edges.data[away], matrix.shape[0])
 
 
-def _can_reach(matrix, targets):
+def _can_reach(matrix: Array, targets: Array) -> np.ndarray:
     """Return from which states a chain can come to one of the targets, themselves included."""
     edges, beyond = matrix.tocoo(), matrix.shape[0]  # one more node, from which the walk back to the targets starts
     possible, ends = edges.data > 0, np.flatnonzero(targets)

@@ -9,6 +9,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from srlib import checks
+from srlib.typing import Array
 
 _OVERFLOWS = ("inf", "nan", "saturate")
 _MOST_VALUES = 2**20
@@ -56,7 +57,7 @@ class Format:
     overflow: str = "inf"
     largest_significand: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checks.integer("precision", self.precision, 2, 53)
         checks.integer("emin", self.emin, -1022, 1023)
         checks.integer("emax", self.emax, self.emin, 1023)
@@ -69,7 +70,7 @@ class Format:
     def __str__(self) -> str:
         return self.name
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from srlib import display
 
         return display.format_html(self)
@@ -118,7 +119,7 @@ class Format:
     @property
     def largest(self) -> float:
         """The largest finite value."""
-        return math.ldexp(self.largest_significand, self.emax - self.precision + 1)
+        return math.ldexp(self.largest_significand, self.emax - self.precision + 1)  # type: ignore[arg-type]
 
     @property
     def smallest_normal(self) -> float:
@@ -153,7 +154,7 @@ class Format:
         positive = np.concatenate([below, normal[normal <= self.largest]])
         return np.concatenate([-positive[::-1], [0.0], positive])
 
-    def neighbours(self, x):
+    def neighbours(self, x: Array) -> tuple[Array, Array]:
         """Return the values next to x from below and from above, as if the exponent were unbounded above.
 
         Parameters
@@ -181,7 +182,7 @@ class Format:
         below, above = xp.where(negative, -upper, lower), xp.where(negative, -lower, upper)
         return checks.unwrapped(xp.where(own, y, below)), checks.unwrapped(xp.where(own, y, above))
 
-    def ulp(self, x):
+    def ulp(self, x: Array) -> Array:
         """Return the gap between |x|, or the value below it, and the next value away from zero; NaN at ±inf and NaN.
 
         Parameters
@@ -197,7 +198,7 @@ class Format:
         xp = array_namespace(y)
         return checks.unwrapped(xp.where(xp.isfinite(y), self.locate(y)[1], xp.full_like(y, math.nan)))
 
-    def locate(self, x):
+    def locate(self, x: Array) -> tuple[Array, Array, Array]:
         """Return where the magnitude of each element lies: |x| = (significand + theta)·gap.
 
         Parameters
@@ -221,7 +222,7 @@ class Format:
         significand = xp.floor(scaled)
         return significand, gap, scaled - significand
 
-    def check_carrier(self, x) -> None:
+    def check_carrier(self, x: Array) -> None:
         """Raise ValueError if arrays of the dtype of `x` cannot hold every value of the format."""
         name = carrier(x)
         precision, emin, emax = _CARRIERS[name]
@@ -233,13 +234,13 @@ class Format:
                 f"those of a {name} array are from {emin} to {emax}"
             )
 
-    def _carried(self, x):
+    def _carried(self, x: Array) -> Array:
         y = checks.real_array("x", x)
         self.check_carrier(y)
         return y
 
     @lru_cache(maxsize=64)  # noqa: B019  (formats are few and small)
-    def _binades(self, carrier):
+    def _binades(self, carrier: str) -> tuple[list[float], list[float]]:
         """Return the lower ends of the carrier's binades from emin on, and the gap below, in and above each."""
         tops = range(self.emin, _CARRIERS[carrier][2] + 1)
         gaps = [math.ldexp(1.0, e - self.precision + 1) for e in tops]
@@ -249,7 +250,7 @@ class Format:
 _CARRIERS = {"float32": (24, -126, 127), "float64": (53, -1022, 1023)}
 
 
-def carrier(x) -> str:
+def carrier(x: Array) -> str:
     """Return "float32" or "float64", the one that the elements of an array are."""
     single = x.dtype.char == "f" if isinstance(x, np.ndarray) else x.dtype == array_namespace(x).float32
     return "float32" if single else "float64"

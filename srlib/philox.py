@@ -6,11 +6,14 @@ Randomness): it is word i mod 4 of the block with counter (⌊i/4⌋, n mod 2^32
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
 from srlib import checks
+from srlib.typing import Array
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 INCREMENTS = (0x9E3779B9, 0xBB67AE85)
@@ -18,7 +21,7 @@ _MASK = 0xFFFFFFFF
 _ONE = range(1)
 
 
-def philox4x32(counter, key):
+def philox4x32(counter: tuple[Array, Array, Array, Array], key: tuple[int, int]) -> tuple[Array, Array, Array, Array]:
     """Return the four words of Philox4x32-10.
 
     Parameters
@@ -42,7 +45,7 @@ def philox4x32(counter, key):
     return c0, c1, c2, c3
 
 
-def _uint64(xp, like):
+def _uint64(xp: Any, like: Array) -> Callable[[int], Array]:
     return lambda value: xp.asarray(value, dtype=xp.uint64, device=device(like))
 
 
@@ -72,7 +75,7 @@ class Philox:
         If a parameter is not of these.
     """
 
-    def __init__(self, seed: int, replicates: int | range | None = None, bits: int = 32):
+    def __init__(self, seed: int, replicates: int | range | None = None, bits: int = 32) -> None:
         self.seed = checks.integer("seed", seed, 0, 2**64 - 1)
         self.bits = checks.integer("bits", bits, 1, 32)
         self.replicates = None if replicates is None else _replicate_range(replicates)
@@ -97,7 +100,7 @@ class Philox:
                 f"x has shape {shape}; its first axis must be the {len(self.replicates)} replicates of rng"
             )
 
-    def words(self, x):
+    def words(self, x: Array) -> Array:
         """Take a draw and return the random words of its elements.
 
         Parameters
@@ -138,7 +141,7 @@ class Philox:
         return (self.words(np.empty(shape)) + 0.5) / 2.0**32
 
 
-def _replicate_range(replicates):
+def _replicate_range(replicates: int | range) -> range:
     if not isinstance(replicates, range):
         replicates = range(checks.integer("replicates", replicates, 1, 2**32))
     if not replicates or min(replicates) < 0 or max(replicates) >= 2**32:

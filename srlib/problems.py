@@ -6,6 +6,7 @@ recorded beside the objective, and ``rounded_gradient(x, arithmetic)``, the grad
 """
 
 import math
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -14,6 +15,7 @@ from array_api_compat import array_namespace
 from srlib import checks
 from srlib.arithmetic import matmul
 from srlib.philox import Philox
+from srlib.typing import Array
 
 
 class DiagonalQuadratic:
@@ -32,7 +34,7 @@ class DiagonalQuadratic:
         If these are not such arrays.
     """
 
-    def __init__(self, curvatures, minimiser):
+    def __init__(self, curvatures: Array, minimiser: Array) -> None:
         self.curvatures = checks.real_array("curvatures", curvatures)
         self.minimiser = checks.real_array("minimiser", minimiser)
         xp = array_namespace(self.curvatures, self.minimiser)
@@ -43,16 +45,16 @@ class DiagonalQuadratic:
             raise ValueError("curvatures has negative or non-finite elements; all must be at least 0")
         self.shape = self.curvatures.shape
 
-    def f(self, x):
+    def f(self, x: Array) -> Array:
         """Return the objective: `x` without its last axis."""
         xp = array_namespace(x)
         return xp.sum(self.curvatures * (x - self.minimiser) ** 2, axis=-1) / 2
 
-    def gradient(self, x):
+    def gradient(self, x: Array) -> Array:
         """Return a·(x − x*), of the shape of `x`."""
         return self.curvatures * (x - self.minimiser)
 
-    def error(self, x):
+    def error(self, x: Array) -> Array:
         """Return the distance ‖x − x*‖ to the minimiser."""
         return distance(x, self.minimiser)
 
@@ -73,7 +75,7 @@ class DenseQuadratic:
         If these are not such arrays, or the matrix is not symmetric.
     """
 
-    def __init__(self, matrix, minimiser):
+    def __init__(self, matrix: Array, minimiser: Array) -> None:
         self.matrix = checks.real_array("matrix", matrix)
         self.minimiser = checks.real_array("minimiser", minimiser)
         xp = array_namespace(self.matrix, self.minimiser)
@@ -84,16 +86,16 @@ class DenseQuadratic:
             raise ValueError("matrix is not symmetric or not finite; must be both")
         self.shape = self.minimiser.shape
 
-    def f(self, x):
+    def f(self, x: Array) -> Array:
         """Return the objective: `x` without its last axis."""
         xp = array_namespace(x)
         return xp.sum((x - self.minimiser) * self.gradient(x), axis=-1) / 2
 
-    def gradient(self, x):
+    def gradient(self, x: Array) -> Array:
         """Return A(x − x*), of the shape of `x`, each sum in index order."""
         return matmul(x - self.minimiser, self.matrix, 0.0)
 
-    def error(self, x):
+    def error(self, x: Array) -> Array:
         """Return the distance ‖x − x*‖ to the minimiser."""
         return distance(x, self.minimiser)
 
@@ -134,29 +136,29 @@ class Huber:
         If L or w is not finite and positive, or n not a positive integer.
     """
 
-    def __init__(self, lipschitz: float, width: float, n: int = 1):
+    def __init__(self, lipschitz: float, width: float, n: int = 1) -> None:
         self.lipschitz = checks.positive("lipschitz", lipschitz)
         self.width = checks.positive("width", width)
         self.shape = (checks.integer("n", n, 1),)
 
-    def f(self, x):
+    def f(self, x: Array) -> Array:
         """Return the objective: `x` without its last axis."""
         xp = array_namespace(x)
         inner = xp.clip(xp.abs(x), 0.0, self.width)
         return self.lipschitz * xp.sum(inner * (xp.abs(x) - inner / 2), axis=-1)
 
-    def gradient(self, x):
+    def gradient(self, x: Array) -> Array:
         """Return L·min(|x|, w)·sign(x), of the shape of `x`."""
         return self.lipschitz * array_namespace(x).clip(x, -self.width, self.width)
 
 
-def distance(x, y):
+def distance(x: Array, y: Array) -> Array:
     """Return ‖x − y‖ along the last axis."""
     xp = array_namespace(x)
     return xp.sqrt(xp.sum((x - y) ** 2, axis=-1))
 
 
-def matrix_with_spectrum(eigenvalues, seed: int) -> np.ndarray:
+def matrix_with_spectrum(eigenvalues: Array, seed: int) -> np.ndarray:
     """Return a dense symmetric matrix with the given eigenvalues, as a NumPy array of shape (n, n).
 
     Its eigenvectors are those of the discrete cosine transform; the seed decides the order of the eigenvalues and signs
@@ -196,7 +198,7 @@ class LogisticLoss:
         If these are not such arrays.
     """
 
-    def __init__(self, features, labels):
+    def __init__(self, features: Array, labels: Array) -> None:
         self.features = checks.real_array("features", features)
         self.labels = checks.real_array("labels", labels)
         xp = array_namespace(self.features, self.labels)
@@ -207,29 +209,29 @@ class LogisticLoss:
             raise ValueError("labels has other elements than 0 and 1")
         self.shape = self.features.shape[1:]
 
-    def f(self, x):
+    def f(self, x: Array) -> Array:
         """Return the objective: `x` without its last axis."""
         xp = array_namespace(x)
         return xp.mean(binary_cross_entropy(xp, self._logits(x), self.labels), axis=-1)
 
-    def gradient(self, x):
+    def gradient(self, x: Array) -> Array:
         """Return the gradient, of the shape of `x`, each sum in index order."""
         residual = self._probabilities(x) - self.labels
         return matmul(residual, self.features, 0.0) / self.features.shape[0]
 
-    def hessian(self, x):
+    def hessian(self, x: Array) -> Array:
         """Return the matrix of second derivatives at one point, (n, n)."""
         p = self._probabilities(x)
         return (self.features.T * (p * (1 - p))) @ self.features / self.features.shape[0]
 
-    def _logits(self, x):
+    def _logits(self, x: Array) -> Array:
         return matmul(x, self.features.T, 0.0)
 
-    def _probabilities(self, x):
+    def _probabilities(self, x: Array) -> Array:
         xp = array_namespace(x)
         return 1 / (1 + xp.exp(-self._logits(x)))
 
 
-def binary_cross_entropy(xp, z, y):
+def binary_cross_entropy(xp: Any, z: Array, y: Array) -> Array:
     """Return log(1 + exp(z)) − y·z, the loss of an observation with logit z and label y."""
     return xp.log1p(xp.exp(-xp.abs(z))) + xp.maximum(z, xp.zeros_like(z)) - y * z

@@ -12,18 +12,27 @@ from srlib.formats import Format, carrier
 from srlib.philox import Philox
 from srlib.rules import Rule, make_rule
 from srlib.schemes import Scheme, direction
+from srlib.typing import Array, ArrayLike
 
 try:
     from srlib import cpu
 except ImportError:  # no Numba
-    cpu = None
+    cpu = None  # type: ignore[assignment]
     warnings.warn("Numba cannot be imported: NumPy arrays are rounded by slow reference code", stacklevel=2)
 
 # Thresholds of theta for positive and for negative numbers; theta is always above −1 and never above 2.
 _THRESHOLDS = {"RN": (0.5, 0.5), "RZ": (2.0, 2.0), "RU": (-1.0, 2.0), "RD": (2.0, -1.0)}
 
 
-def round_to(x, fmt: Format | str, scheme: Scheme | str = "RN", rng: Philox | None = None, *, v=None, out=None):
+def round_to(
+    x: ArrayLike,
+    fmt: Format | str,
+    scheme: Scheme | str = "RN",
+    rng: Philox | None = None,
+    *,
+    v: Array | None = None,
+    out: Array | None = None,
+) -> ArrayLike:
     """Round each element to a value of a format (SPEC, Schemes and Randomness).
 
     Parameters
@@ -81,12 +90,12 @@ def round_to(x, fmt: Format | str, scheme: Scheme | str = "RN", rng: Philox | No
     return out
 
 
-def is_compiled(x) -> bool:
+def is_compiled(x: Array) -> bool:
     """Tell whether the kernels of `srlib.cpu` and `srlib.products` are there for an array."""
     return isinstance(x, np.ndarray) and cpu is not None
 
 
-def rounding_rule(fmt: Format | str, scheme: Scheme | str, x, rng: Philox | None) -> Rule:
+def rounding_rule(fmt: Format | str, scheme: Scheme | str, x: Array, rng: Philox | None) -> Rule:
     """Return what the kernels want to know to round arrays like `x`; raise as `round_to` does."""
     _, scheme, rule = _parsed(fmt, scheme, x)
     if scheme.stochastic and not isinstance(rng, Philox):
@@ -94,7 +103,7 @@ def rounding_rule(fmt: Format | str, scheme: Scheme | str, x, rng: Philox | None
     return rule
 
 
-def _parsed(fmt, scheme, x):
+def _parsed(fmt: Format | str, scheme: Scheme | str, x: Array) -> tuple[Format, Scheme, Rule]:
     """Return a format and a scheme, checked, and what the kernels want to know of them."""
     try:
         return _parsed_once(fmt, scheme, carrier(x))
@@ -103,7 +112,7 @@ def _parsed(fmt, scheme, x):
 
 
 @lru_cache(maxsize=1024)
-def _parsed_once(fmt, scheme, carrier):
+def _parsed_once(fmt: Format | str, scheme: Scheme | str, carrier: str) -> tuple[Format, Scheme, Rule]:
     fmt, scheme = Format.parse(fmt), Scheme.parse(scheme)
     fmt.check_carrier(np.empty(0, carrier))
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow]
@@ -115,13 +124,13 @@ def _parsed_once(fmt, scheme, carrier):
     return fmt, scheme, rule
 
 
-def _check_rng(rng, scheme, x):
+def _check_rng(rng: Philox | None, scheme: Scheme, x: Array) -> None:
     if not isinstance(rng, Philox):
         raise TypeError(f"rng is {rng!r}; {scheme} needs a Philox")
     rng.check_shape(x.shape)
 
 
-def _like(v, x):
+def _like(v: Array, x: Array) -> Array:
     """Return a direction in the dtype of x; its signs count alone, and could be lost in a conversion of the numbers."""
     if v is None or v.dtype == x.dtype:
         return v

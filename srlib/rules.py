@@ -28,7 +28,17 @@ class Rule(NamedTuple):
     stochastic: bool
 
 
-def make_rule(carrier, precision, emin, flushed, largest, overflow, stochastic, eps, thresholds) -> Rule:
+def make_rule(
+    carrier: str,
+    precision: int,
+    emin: int,
+    flushed: float | None,
+    largest: float,
+    overflow: float,
+    stochastic: bool,
+    eps: float | None,
+    thresholds: tuple[float, float],
+) -> Rule:
     """Return the rule of a format and a scheme for "float32" or "float64"; see `Rule`.
 
     `flushed` is None if there are subnormals, `eps` if nothing is added to theta; `thresholds` are those of positive

@@ -5,11 +5,13 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
+from typing import Any
 
 from array_api_compat import array_namespace
 
 from srlib import checks
 from srlib.formats import Format
+from srlib.typing import Array, ArrayLike
 
 _DIRECTED = ("RZ", "RU", "RD")
 _STOCHASTIC = ("SR", "SR_eps", "signed_SR_eps")
@@ -43,7 +45,7 @@ class Scheme:
     name: str
     eps: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checks.choice("scheme", self.name, SCHEMES)
         if isinstance(self.eps, bool) or not isinstance(self.eps, Real):
             raise TypeError(f"eps is {self.eps!r}; must be a real number")
@@ -56,7 +58,7 @@ class Scheme:
     def __str__(self) -> str:
         return f"{self.name}({self.eps!r})" if self.name.endswith("_eps") else self.name
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from srlib import display
 
         return display.scheme_html(self)
@@ -91,7 +93,7 @@ class Scheme:
         """Whether it needs a direction v."""
         return self.name == "signed_SR_eps"
 
-    def prob_away(self, x, fmt: Format, v=None):
+    def prob_away(self, x: Array, fmt: Format, v: Array | None = None) -> Array:
         """Return the probability of moving away from zero, for elements strictly between two values of the format.
 
         Parameters
@@ -110,7 +112,7 @@ class Scheme:
         between = xp.isfinite(x) & (significand * gap != xp.abs(x))
         return xp.where(between, self._prob_away(xp, theta, significand, x, v), xp.zeros_like(x))
 
-    def _prob_away(self, xp, theta, significand, x, v):
+    def _prob_away(self, xp: Any, theta: Array, significand: Array, x: Array, v: Array) -> Array:
         one, zero = xp.ones_like(theta), xp.zeros_like(theta)
         match self.name:
             case "RN":
@@ -130,12 +132,12 @@ class Scheme:
                 return xp.clip(theta - _sign(xp, x, x) * _sign(xp, v, x) * self.eps, 0.0, 1.0)
 
 
-def _sign(xp, x, like):
+def _sign(xp: Any, x: Array, like: Array) -> Array:
     """Return −1, 0 or 1 in the dtype of `like`; 0 for NaN."""
     return xp.astype(x > 0, like.dtype) - xp.astype(x < 0, like.dtype)
 
 
-def prob_up(x, fmt: Format | str, scheme: Scheme | str, v=None):
+def prob_up(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike:
     """Return P(up), the probability that x becomes the value of the format above it (SPEC, Schemes).
 
     Parameters
@@ -162,7 +164,7 @@ def prob_up(x, fmt: Format | str, scheme: Scheme | str, v=None):
     return _finish(xp, y, xp.where(down_is_away, 1 - away, away))
 
 
-def mean_error(x, fmt: Format | str, scheme: Scheme | str, v=None):
+def mean_error(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike:
     """Return E[fl(x)] − x = gap·(P(up) − θ), as if the exponent were unbounded above (SPEC D1).
 
     Parameters, result and errors as for `prob_up`, in the unit of `x`.
@@ -173,7 +175,7 @@ def mean_error(x, fmt: Format | str, scheme: Scheme | str, v=None):
     return _finish(xp, y, _sign(xp, y, y) * gap * (away - theta))
 
 
-def variance(x, fmt: Format | str, scheme: Scheme | str, v=None):
+def variance(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike:
     """Return the variance of fl(x), gap²·P(up)·(1 − P(up)), as if the exponent were unbounded above (SPEC D1).
 
     Parameters, result and errors as for `prob_up`, in the unit of `x` squared.
@@ -183,14 +185,14 @@ def variance(x, fmt: Format | str, scheme: Scheme | str, v=None):
     return _finish(xp, y, gap * gap * away * (1 - away))
 
 
-def _prepare(x, fmt, scheme, v):
+def _prepare(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array) -> tuple[Array, Format, Array, Any]:
     y, fmt, scheme = checks.real_array("x", x), Format.parse(fmt), Scheme.parse(scheme)
     fmt.check_carrier(y)
     v = direction(scheme, v, y)
     return y, fmt, scheme.prob_away(y, fmt, v), array_namespace(y)
 
 
-def direction(scheme: Scheme, v, x):
+def direction(scheme: Scheme, v: Array, x: Array) -> Array:
     """Return the direction `v` as an array, or None where the scheme has no use for it.
 
     Raises
@@ -207,5 +209,5 @@ def direction(scheme: Scheme, v, x):
     return v if scheme.signed else None
 
 
-def _finish(xp, x, result):
+def _finish(xp: Any, x: Array, result: Array) -> Array:
     return checks.unwrapped(xp.where(xp.isfinite(x), result, xp.full_like(x, math.nan)))

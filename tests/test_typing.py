@@ -1,0 +1,74 @@
+"""What a type checker knows of the public functions, in a program that uses them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mypy.api")
+
+ROOT = Path(__file__).parents[1]
+
+GOOD = """
+import numpy as np
+from numpy.typing import NDArray
+
+import srlib
+
+
+class Bowl:
+    shape = (2,)
+
+    def f(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((x * x).sum(axis=-1))
+
+    def gradient(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 2 * x
+
+
+x = np.ones((3, 2))
+rng = srlib.Philox(seed=1, replicates=3)
+rounded: NDArray[np.float64] = srlib.round_to(x, "binary8", "SR", rng, out=x)
+number: float = srlib.round_to(1.1, srlib.Format.parse("e4m3"))
+chance: NDArray[np.float64] = srlib.prob_up(x, "binary8", srlib.Scheme("SR_eps", 0.1))
+history: srlib.History = srlib.gradient_descent(Bowl(), x, stepsize=0.1, steps=3, fmt="binary8", rng=rng)
+objective: np.ndarray = history.objective
+law: srlib.ExactLaw = srlib.exact_law(srlib.Huber(1.0, 0.5), "binary8", 0.25)
+"""
+BAD = {
+    'srlib.round_to(x, 8)': "arg-type",
+    'srlib.round_to(x, "binary8", rng=1)': "arg-type",
+    'srlib.Philox("seed")': "arg-type",
+    'srlib.Format("mine", precision=3)': "call-arg",
+    'srlib.Scheme.parse("SR").epsilon': "attr-defined",
+    'srlib.gradient_descent(1, x, stepsize=0.1, steps=3, fmt="binary8")': "arg-type",
+    'srlib.rounding_to(x)': "attr-defined",
+}  # fmt: skip
+
+
+def check(path, code):
+    path.write_text(code)
+    options = [
+        "--strict",
+        "--ignore-missing-imports",
+        "--follow-imports=silent",
+        "--cache-dir",
+        str(ROOT / ".mypy_cache"),
+    ]
+    command = [sys.executable, "-m", "mypy", *options, path.name]
+    found = os.environ | {"MYPYPATH": str(ROOT)}  # an editable installation is where mypy does not look
+    return subprocess.run(command, cwd=path.parent, env=found, capture_output=True, text=True, check=False)
+
+
+def test_a_program_in_good_order_passes(tmp_path):
+    checked = check(tmp_path / "good.py", GOOD)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_each_mistake_is_found(tmp_path):
+    checked = check(tmp_path / "bad.py", GOOD + "\n".join(BAD))
+    first = len(GOOD.splitlines()) + 1
+    found = {line.split(":")[1]: line.rpartition("[")[2].rstrip("]") for line in checked.stdout.splitlines()[:-1]}
+    assert found == {str(first + number): code for number, code in enumerate(BAD.values())}, checked.stdout
