@@ -40,10 +40,12 @@ ELSEWHERE = {"conda env create -f environment.yml"}  # no conda here; test_packa
 SAID = {
     "srlib list": "13_explorer",
     "srlib regenerate --dry-run": "01_rounding_schemes",
-    "srlib verify build": "of 1 job are as they were made",
+    "srlib verify build": "are as they were made",
     "srlib compare figures build/figures": "explorer_run         identical",
 }
 DIFFERENT = {"srlib compare figures build/figures"}  # the second batch has one notebook
+
+pytestmark = pytest.mark.xdist_group("guides")
 
 
 def commands() -> list[str]:

@@ -125,7 +125,7 @@ def _run_all(page, address, path):
     page.keyboard.press("Control+s")
     for _ in range(100):
         time.sleep(0.1)
-        if path.stat().st_mtime_ns > before:
+        if path.stat().st_mtime_ns > before and path.read_text().endswith("}\n"):  # not while it is written
             return nbformat.read(path, as_version=4)
     pytest.fail("the notebook was not saved")
 

@@ -263,6 +263,7 @@ _CONFIGURATION = {
     "myst_enable_extensions": ["amsmath", "dollarmath"],
     "myst_heading_anchors": 3,
     "autodoc_typehints": "none",
+    "suppress_warnings": ["ref.python"],  # words of a type, such as "shape", that several classes have as an attribute
     "napoleon_google_docstring": False,
     "default_role": "py:obj",
     "add_module_names": False,
