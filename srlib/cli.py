@@ -137,11 +137,12 @@ def regenerate(
     options = {"timeout": timeout, "force": force, "keep_going": keep_going}
     try:
         with ExitStack() as stack:
-            executor, share = stack.enter_context(_executor(scheduler, min(jobs, len(planned))))
             staging = stack.enter_context(staging_directory(store))
+            executor, share = stack.enter_context(_executor(scheduler, min(jobs, len(planned))))
             display = stack.enter_context(closing(Display(staging, stream)))
+            running = run_jobs(planned, store, staging, executor, share=share, watch=display, **options)
             outcomes = []
-            for outcome in run_jobs(planned, store, staging, executor, share=share, watch=display, **options):
+            for outcome in stack.enter_context(closing(running)):
                 display.end(outcome)
                 outcomes.append(outcome)
     except KeyboardInterrupt:

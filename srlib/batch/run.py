@@ -18,6 +18,7 @@ from srlib.batch.store import Store
 from srlib.batch.supervise import STOP, Outcome, Task, perform
 
 _LOOK_EVERY = 0.25  # seconds
+_END_WITHIN = 20.0
 _STAGING = ".staging-"
 
 
@@ -79,8 +80,7 @@ def run_jobs(
     except BaseException:
         with suppress(OSError):
             (staging / STOP).touch()
-        for future in running:
-            future.cancel()
+        wait([future for future in running if not future.cancel()], _END_WITHIN)
         raise
 
 

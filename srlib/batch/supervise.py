@@ -24,6 +24,7 @@ from srlib.records import is_record, stamp, write_atomically
 STOP, STATUS, FAILED = "stop", "status.json", "failed"
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _WORKER = Path(__file__).with_name("worker.py")
+_ORDER = "task.json"
 _MOST_ATTEMPTS = 3
 _LOOK_EVERY = 0.1  # seconds
 _TELL_EVERY = 0.5
@@ -164,6 +165,7 @@ class _Watched:
             return answer or (None if process.returncode == 0 else f"its process ended with {process.returncode}")
         finally:
             _kill([*self._family, *_processes(process.pid)])
+            process.kill()
             process.stdout.close()
             process.wait()
 
@@ -173,7 +175,7 @@ class _Watched:
         notebook = self.staged / f"{job.stem}.ipynb"
         parameters = dict(job.parameters) | {"output_dir": str(figures)}
         arguments = {"notebook": str(job.notebook), "staged": str(notebook), "parameters": parameters}
-        order = self.staged / "task.json"
+        order = self.staged / _ORDER
         order.write_text(json.dumps(arguments), encoding="utf-8")
         command = [sys.executable, "-P", str(_WORKER), str(order)]
         with (self.staged / "log").open("wb") as log:
@@ -207,7 +209,8 @@ class _Watched:
         return time.monotonic() - self._start
 
     def _is_stopped(self):
-        return (self.staging / STOP).exists() or not self.staging.exists()
+        # The order is gone when the staging directory has been removed, even if this job has written there since.
+        return (self.staging / STOP).exists() or not (self.staged / _ORDER).exists()
 
     def _cells(self):
         """Return how many cells have been run, and how many there are."""

@@ -110,7 +110,10 @@ def test_an_interrupt_leaves_no_process_and_nothing_unfinished_but_what_had_fini
     kernel = int(started.read_text())
     assert psutil.pid_exists(kernel)
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert said == "Interrupted; notebooks that had not finished left nothing.\n"
     assert sorted(path.name for path in out.iterdir()) == ["figures", "manifests", "notebooks"]

@@ -20,6 +20,7 @@ from srlib.batch.manifest import made_from, reason_to_run
 from srlib.batch.plan import Job
 from srlib.batch.run import run_jobs, staging_directory
 from srlib.batch.store import Store
+from srlib.batch.supervise import Task, perform
 
 pytestmark = pytest.mark.xdist_group("run")
 
@@ -257,6 +258,43 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_no_manifest(tmp_path, monkey
     outcome = run([path], tmp_path / "out")["a"]
     assert (outcome.state, outcome.problem) == ("failed", "OSError: [Errno 28] No space left on device")
     assert not list((tmp_path / "out").rglob("manifests/*"))
+
+
+def sleeping(tmp_path):
+    """Return a job that sleeps, and where the process id of its kernel will be."""
+    pid = tmp_path / "pid"
+    tell = f"{tell_pid(tmp_path / 'new')}\nos.rename({str(tmp_path / 'new')!r}, {str(pid)!r})"
+    return Job(write_notebook(tmp_path / "a.ipynb", tell, "time.sleep(600)"), VALUES), pid
+
+
+def test_an_interrupted_batch_goes_on_to_end_when_its_jobs_have_ended(tmp_path):
+    job, pid = sleeping(tmp_path)
+    store = Store(tmp_path / "out")
+
+    def interrupt():
+        if pid.exists():
+            raise KeyboardInterrupt
+
+    with staging_directory(store) as staging, ThreadPoolExecutor(1) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_jobs([job], store, staging, pool, watch=interrupt))
+        assert not psutil.pid_exists(int(pid.read_text()))
+        assert [path.name for path in staging.iterdir()] == [supervise.STOP]
+
+
+def test_a_job_ends_when_what_its_batch_has_staged_is_removed_while_something_writes_there(tmp_path):
+    job, pid = sleeping(tmp_path)
+    store = Store(tmp_path / "out")
+    with staging_directory(store) as staging, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(perform, Task(job, made_from(job), store.place, str(staging), 1, None, False))
+        while not pid.exists():
+            time.sleep(0.05)
+        (staged,) = staging.iterdir()
+        (staged / "task.json").unlink()  # as `shutil.rmtree` does first, before it finds that there is a new file
+        with pytest.raises(supervise.Stopped):
+            running.result(timeout=20)
+        wait_until_gone(int(pid.read_text()))
+        assert not list(staging.iterdir())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
