@@ -15,11 +15,7 @@ from srlib.batch.manifest import made_from, reason_to_run
 from srlib.batch.plan import Sweep, find_notebooks, parse_value, plan_jobs, read_notebook, read_sweep, select
 from srlib.batch.run import dask_executor, run_jobs, staging_directory
 from srlib.batch.store import Store
-from srlib.batch.verify import compare as compare_batches
-from srlib.batch.verify import find_problems, meaning
-from srlib.claims import as_json, evaluate, ledger
 from srlib.records import write_atomically
-from srlib.report import gallery, results_page
 from srlib.settings import BACKENDS, PROFILES, array_library
 
 _ROOT = Path(__file__).parents[1] if (Path(__file__).parents[1] / "notebooks").is_dir() else Path()
@@ -199,6 +195,8 @@ def _executor(scheduler, jobs):
 @_notebooks
 def results(figures, directory) -> None:
     """Write what the records of all figures say: RESULTS.md beside their directory, and a gallery in it."""
+    from srlib.report import gallery, results_page  # here and below: slow to import, and not needed to regenerate
+
     try:
         pages = {
             figures.parent / "RESULTS.md": results_page(figures),
@@ -215,6 +213,8 @@ def results(figures, directory) -> None:
 @_figures
 def claims(figures) -> None:
     """Test each claim of the paper's abstract on the records of all figures; also write claims.json beside them."""
+    from srlib.claims import as_json, evaluate, ledger
+
     try:
         found = evaluate(figures)
     except (OSError, ValueError) as error:
@@ -251,6 +251,8 @@ def _built_site(batch, notebooks, figures):
 @click.argument("directory", type=click.Path(path_type=Path), default=Path("build"))
 def verify(directory):
     """Check that every result below DIRECTORY (default: build) is what the manifests say; status 1 if not."""
+    from srlib.batch.verify import find_problems
+
     try:
         manifests, outputs, found = find_problems(directory)
     except (OSError, ValueError) as error:
@@ -268,6 +270,9 @@ def verify(directory):
 @click.option("--details", is_flag=True, help="Also show each number that is not identical.")
 def compare(one, other, details):
     """Say figure by figure whether the numbers in two directories agree, and what that means; status 1 if not."""
+    from srlib.batch.verify import compare as compare_batches
+    from srlib.batch.verify import meaning
+
     try:
         found = compare_batches(one, other)
     except (OSError, ValueError) as error:

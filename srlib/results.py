@@ -83,6 +83,7 @@ def paired(curves: Mapping[str, Mapping], reference: str = "SR") -> list[dict]:
     ]
 
 
+_LEAST = 1e-9  # percentage points: what errors in per cent differ by in their last digits
 _FINAL = (("held-out error (%)", "held_out", 2), ("test error (%)", "error", 2), ("loss", "loss", 3))
 
 
@@ -141,8 +142,8 @@ def gain_of_bound(certificate: Mapping) -> float:
 
 
 def _p_value(differences):
-    if np.ptp(differences) == 0:  # one replicate, or none that differs: no spread to compare with
-        return 1.0 if len(differences) == 1 or differences[0] == 0 else 0.0
+    if np.ptp(differences) < _LEAST:  # one replicate, or none that differs: no spread to compare with
+        return 1.0 if len(differences) == 1 or abs(differences[0]) < _LEAST else 0.0
     return float(ttest_1samp(differences, 0.0).pvalue)
 
 

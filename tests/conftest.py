@@ -1,8 +1,12 @@
-"""Debian's Chromium, driven by playwright, for the tests that look at pages."""
+"""What tests share: Debian's Chromium, driven by playwright, for those that look at pages; patience for Hypothesis."""
 
 import shutil
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no fault
+settings.load_profile("patient")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

@@ -63,7 +63,7 @@ UNSIGNED = ["RN", "RZ", "SR", "SR_eps(0.1)", "SR_eps(0.6)"]
 QUADRATICS = st.builds(Quadratic, st.sampled_from([0.25, 0.7, 1.0, 3.0]), st.floats(-12, 12).map(lambda x: round(x, 2)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     FORMATS,
     QUADRATICS,

@@ -84,7 +84,7 @@ def opened(lab, browser):
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(f"{address}/lab/tree/notebooks/{name}.ipynb?token=known&reset")
         page.locator(".jp-Toolbar-kernelName", has_text="Python 3 (ipykernel)").first.wait_for(timeout=60_000)
-        page.locator(".cm-line", has_text="seed = ").first.wait_for()
+        page.locator(".cm-line", has_text="seed = ").first.click()
         return page
 
     yield open_notebook

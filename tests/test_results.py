@@ -46,6 +46,14 @@ def test_without_replicates_nothing_is_significant():
     assert [row["Holm's p"] for row in paired(c)] == ["1", "1"]
 
 
+def test_a_difference_that_all_replicates_share_has_no_spread_though_its_last_digits_differ():
+    c = curves()
+    c["SR"]["error"][:, -1] = 0.1 * np.arange(1, 6)
+    c["other"]["error"][:, -1] = c["SR"]["error"][:, -1] + 0.01
+    assert 0 < np.ptp(100 * c["other"]["error"][:, -1] - 100 * c["SR"]["error"][:, -1]) < 1e-12
+    assert paired({name: c[name] for name in ("SR", "other")})[0]["Holm's p"] == "< 1e-6"
+
+
 def test_a_table_is_markdown():
     rows = [{"a": "1", "b": "-2", "c": "c ≤ 0"}, {"a": "1", "b": "never", "c": "-"}]
     assert table(rows) == "| a | b | c |\n| --- | ---: | --- |\n| 1 | -2 | c ≤ 0 |\n| 1 | never | - |"

@@ -83,6 +83,7 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@cache
 def essence(source: str) -> str:
     """Return Python code without what cannot alter numbers, in a form that is the same for all versions of Python.
 
@@ -151,7 +152,7 @@ def _device_code():
 
 def _modules_behind(source, ignored=_WITHOUT_NUMBERS):
     """Return the names of the modules of `srlib` on which some code depends, directly or not."""
-    found, waiting = set(), _imported(source) - ignored
+    found, waiting = set(), set(_imported(source) - ignored)
     while waiting:
         name = waiting.pop()
         if name not in found:
@@ -160,6 +161,7 @@ def _modules_behind(source, ignored=_WITHOUT_NUMBERS):
     return found
 
 
+@cache
 def _imported(source):
     """Return the names of the modules of `srlib` that some code imports or takes public names from."""
     names, home = set(), public_names()
@@ -171,7 +173,7 @@ def _imported(source):
                 names.add(module.split(".")[1])
             case ast.Attribute(ast.Name("srlib"), attribute):
                 names.add(home[attribute])
-    return names
+    return frozenset(names)
 
 
 @cache
