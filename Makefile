@@ -13,7 +13,8 @@ bin = $(VENV)/bin
 sources = $(wildcard srlib tests notebooks benchmarks)
 installed = $(VENV)/.installed
 peers = $(VENV)/.peers
-one_thread = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+one_in_blas = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+one_thread = $(one_in_blas) NUMBA_NUM_THREADS=1
 
 .PHONY: help figures site update test test-browser bench bench-gpu lab lint lock clean
 
@@ -44,7 +45,7 @@ bench-gpu: $(installed) ## speed of the CUDA kernel beside a copy on the device,
 	$(bin)/python benchmarks/gpu.py
 
 test: $(installed) ## the unit tests, then every notebook, output for output
-	$(bin)/pytest -n $(JOBS) --dist loadgroup
+	$(one_in_blas) $(bin)/pytest -n $(JOBS) --dist loadgroup --durations=20
 	$(one_thread) $(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
 
 test-browser: $(installed) ## each notebook in JupyterLab, driven in Chromium: change, run, look; pictures in build/lab

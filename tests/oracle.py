@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_right
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 
 import ml_dtypes
 import numpy as np
@@ -80,14 +80,20 @@ def largest(fmt):
     return 448.0 if fmt.name == "e4m3" else float((2 - Fraction(2) ** (1 - fmt.precision)) * Fraction(2) ** fmt.emax)
 
 
-def locate(x, fmt):
-    """The magnitudes of the format around |x| and the exact position between them; equal ones for a value."""
+@lru_cache(2**19)  # every binary16 value in all formats of few bits
+def locate(magnitude, fmt):
+    """Its neighbours in the format, the exact position between them, and whether the significand of the lower is odd.
+
+    Equal neighbours for a value of the format.
+    """
     values = magnitudes(fmt)
-    below = values[bisect_right(values, abs(x)) - 1]
-    if below == abs(x):
-        return below, below, Fraction(0)
-    above = values[bisect_right(values, abs(x))]
-    return below, above, (Fraction(abs(x)) - Fraction(below)) / (Fraction(above) - Fraction(below))
+    index = bisect_right(values, magnitude)
+    below = values[index - 1]
+    if below == magnitude:
+        return below, below, Fraction(0), False
+    above = values[index]
+    gap = Fraction(above) - Fraction(below)
+    return below, above, (Fraction(magnitude) - Fraction(below)) / gap, Fraction(below) / gap % 2 == 1
 
 
 def prob_away(scheme, theta, odd, x, v, dtype):
@@ -110,8 +116,7 @@ def rounded(x, fmt, scheme, word, v, dtype, bits=32):
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": largest(fmt)}[fmt.overflow]
     if math.isinf(x) or abs(x) >= 2 * magnitudes(fmt)[-1] / 4:
         return math.copysign(overflow, x)
-    below, above, theta = locate(x, fmt)
-    odd = theta != 0 and Fraction(below) / (Fraction(above) - Fraction(below)) % 2 == 1
+    below, above, theta, odd = locate(abs(x), fmt)
     chance = 0 if theta == 0 else prob_away(scheme, theta, odd, x, v, dtype)
     magnitude = above if word >> (32 - bits) < round(2**bits * chance) else below
     return math.copysign(overflow if magnitude > largest(fmt) else magnitude, x)

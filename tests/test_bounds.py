@@ -31,8 +31,8 @@ QUADRATIC = DiagonalQuadratic(np.geomspace(1, 1e-2, 30), np.linspace(1, 2, 30))
 
 
 def exact_outcomes(y, fmt, scheme, v=0.0):
-    below, above, theta = locate(y, fmt)
-    away = Fraction(0) if theta == 0 else Fraction(prob_away(scheme, theta, False, y, v, np.float64))
+    below, above, theta, odd = locate(abs(y), fmt)
+    away = Fraction(0) if theta == 0 else Fraction(prob_away(scheme, theta, odd, y, v, np.float64))
     return [(float(np.copysign(below, y)), 1 - away), (float(np.copysign(above, y)), away)]
 
 

@@ -28,8 +28,7 @@ def options(y, fmt, scheme, bits, v=1.0):
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": oracle.largest(fmt)}[fmt.overflow]
     if not math.isfinite(y) or abs(y) >= oracle.magnitudes(fmt)[-1]:
         return {math.copysign(overflow, y): Fraction(1)}
-    below, above, theta = oracle.locate(y, fmt)
-    odd = theta != 0 and Fraction(below) / (Fraction(above) - Fraction(below)) % 2 == 1
+    below, above, theta, odd = oracle.locate(abs(y), fmt)
     chance = Fraction(0) if theta == 0 else Fraction(oracle.prob_away(scheme, theta, odd, y, v, np.float64))
     chance = Fraction(round(2**bits * chance), 2**bits)
     found = {}

@@ -60,9 +60,8 @@ def test_probability_bias_and_variance_are_those_of_the_rationals(fmt, scheme):
     up = prob_up(x, fmt, scheme, v=v)
     bias, spread = mean_error(x, fmt, scheme, v=v), variance(x, fmt, scheme, v=v)
     for i, y in enumerate(x):
-        below, above, theta = oracle.locate(y, fmt)
+        below, above, theta, odd = oracle.locate(abs(y), fmt)
         gap = Fraction(above) - Fraction(below)
-        odd = theta != 0 and Fraction(below) / gap % 2 == 1
         away = Fraction(oracle.prob_away(scheme, theta, odd, y, v[i], np.float64)) if theta else Fraction(0)
         assert up[i] == float(away if y > 0 or theta == 0 else 1 - away)
         assert bias[i] == pytest.approx(
