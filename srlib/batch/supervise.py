@@ -150,7 +150,11 @@ class _Watched:
 
     def run(self):
         """Run it to its end; return None if the notebook has succeeded, else why not in one line."""
-        process = self._begin()
+        # Not in the staging directory: the path of a socket must be short.
+        with tempfile.TemporaryDirectory(prefix="srlib-", ignore_cleanup_errors=True) as sockets:
+            return self._watch(self._begin(sockets))
+
+    def _watch(self, process):
         try:
             while process.poll() is None:
                 self._look(process)
@@ -169,14 +173,15 @@ class _Watched:
             process.stdout.close()
             process.wait()
 
-    def _begin(self):
+    def _begin(self, sockets):
         job, figures = self.task.job, self.staged / "figures"
         figures.mkdir()
         notebook = self.staged / f"{job.stem}.ipynb"
         parameters = dict(job.parameters) | {"output_dir": str(figures)}
         arguments = {"notebook": str(job.notebook), "staged": str(notebook), "parameters": parameters}
         order = self.staged / _ORDER
-        order.write_text(json.dumps(arguments), encoding="utf-8")
+        given = {"arguments": arguments | {"sockets": sockets}, "parent": os.getpid()}
+        order.write_text(json.dumps(given), encoding="utf-8")
         command = [sys.executable, "-P", str(_WORKER), str(order)]
         with (self.staged / "log").open("wb") as log:
             return subprocess.Popen(

@@ -1,12 +1,13 @@
 """The process of one job: papermill on one notebook. `supervise` starts it as a script, so that it is soon ready.
 
-Its argument is a JSON file with the arguments of `papermill.execute_notebook`. It says what became of the notebook on
-what was its standard output: nothing, or one line on why it failed.
+Its argument is a JSON file with the arguments of `_execute` and the number of the process that supervises it. It says
+what became of the notebook on what was its standard output: nothing, or one line on why it failed.
 """
 
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -16,16 +17,18 @@ from contextlib import suppress
 from pathlib import Path
 
 _LOOK_EVERY = 0.5  # seconds
+_LONGEST = 80  # characters of a directory of sockets, whose paths may have about 100
 
 
 def main(task: Path) -> None:
     """Run a task and end the process: with status 0 if the notebook has succeeded, else 1."""
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what kernels print there belongs into the log
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # not SIG_IGN, which kernels would inherit
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would say is in the answer
-    arguments = json.loads(task.read_text(encoding="utf-8"))
+    order = json.loads(task.read_text(encoding="utf-8"))
+    arguments, parent = order["arguments"], order["parent"]
+    threading.Thread(target=_end_with_parent, args=(parent, arguments["sockets"]), daemon=True).start()
     try:
         _execute(**arguments)
     except Exception as error:
@@ -36,9 +39,14 @@ def main(task: Path) -> None:
         sys.exit(1)
 
 
-def _execute(notebook, staged, parameters):
+def _execute(notebook, staged, parameters, sockets):
+    """Run a notebook with papermill; what connects to its kernel lies in the directory `sockets`."""
     import papermill
+    from traitlets.config import Config
 
+    # A TCP port that was free when it was chosen may be taken when the kernel opens it; a file is not.
+    files = os.name == "posix" and len(sockets) < _LONGEST
+    connection = {"transport": "ipc" if files else "tcp", "connection_file": str(Path(sockets, "kernel.json"))}
     papermill.execute_notebook(
         _literal(notebook),
         _literal(staged),
@@ -46,18 +54,20 @@ def _execute(notebook, staged, parameters):
         cwd=Path(notebook).parent,
         progress_bar=False,
         shutdown_kernel="immediate",  # a kernel asked to stop prints tracebacks, a killed one does not
+        config=Config(KernelManager=connection),
         extra_arguments=["--log-level=CRITICAL"],  # the kernel's: it would warn of unencrypted TCP at every start
     )
 
 
-def _end_with_parent(parent):
-    """End this process and its kernel when the one that supervises it has died."""
+def _end_with_parent(parent, sockets):
+    """End this process and its kernel when the one that supervises it has died, and remove what connected them."""
     import psutil
 
     while os.getppid() == parent:
         time.sleep(_LOOK_EVERY)
     for child in psutil.Process().children(recursive=True):
         child.kill()
+    shutil.rmtree(sockets, ignore_errors=True)
     os._exit(1)
 
 

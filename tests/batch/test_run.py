@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -226,12 +227,28 @@ def tell_pid(path):
     return f"import os, pathlib, signal, time\npathlib.Path({str(path)!r}).write_text(str(os.getpid()))"
 
 
-def test_a_job_that_takes_too_long_is_ended_with_its_kernel(tmp_path):
+@pytest.fixture
+def temporary(monkeypatch):
+    """Make a directory of a name the one for temporary files."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+
+        def use(name):
+            place = Path(directory, name)
+            place.mkdir()
+            monkeypatch.setattr(tempfile, "tempdir", str(place))
+            return place
+
+        yield use
+
+
+def test_a_job_that_takes_too_long_is_ended_with_its_kernel(tmp_path, temporary):
+    place = temporary("x")
     path = write_notebook(tmp_path / "a.ipynb", tell_pid(tmp_path / "pid"), "time.sleep(600)")
     outcome = run_all([Job(path, VALUES)], tmp_path, timeout=6)["a"]
     assert outcome.problem == "cell [4]: took more than 6 s in all"
     assert outcome.seconds < 20
     wait_until_gone(int((tmp_path / "pid").read_text()))
+    assert not list(place.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -247,6 +264,19 @@ def test_what_is_killed_ends_its_job_within_seconds(tmp_path, victim, problem):
     assert outcome.seconds < 30
     assert Path(outcome.notebook) == tmp_path / "failed" / "a.ipynb"
     wait_until_gone(int((tmp_path / "pid").read_text()))
+
+
+CONNECTION = "import json\nfrom ipykernel.connect import get_connection_info\n"
+CONNECTION += 'save("transport", json.loads(get_connection_info())["transport"])'
+
+
+@pytest.mark.parametrize(("name", "transport"), [("x", "ipc"), ("x" * 80, "tcp")])
+def test_a_kernel_is_reached_through_files_if_their_paths_are_short(tmp_path, temporary, name, transport):
+    place = temporary(name)
+    path = write_notebook(tmp_path / "a.ipynb", SAVE, CONNECTION)
+    assert run([path], tmp_path / "out")["a"].state == "ok"
+    assert (tmp_path / "out" / "figures" / "transport.png").read_text() == transport
+    assert not list(place.iterdir())
 
 
 def test_a_full_disk_is_told_in_one_line_and_leaves_no_manifest(tmp_path, monkeypatch):
@@ -299,8 +329,9 @@ def test_a_job_ends_when_what_its_batch_has_staged_is_removed_while_something_wr
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_job_says_why_it_failed_though_nothing_can_be_written_to_its_log(notebooks, tmp_path):
-    arguments = {"notebook": str(notebooks["bad"]), "staged": str(tmp_path / "bad.ipynb"), "parameters": VALUES}
-    (tmp_path / "task.json").write_text(json.dumps(arguments | {"parameters": VALUES | {"output_dir": str(tmp_path)}}))
+    arguments = {"notebook": str(notebooks["bad"]), "staged": str(tmp_path / "bad.ipynb")}
+    arguments |= {"parameters": VALUES | {"output_dir": str(tmp_path)}, "sockets": str(tmp_path)}
+    (tmp_path / "task.json").write_text(json.dumps({"arguments": arguments, "parent": os.getpid()}))
     command = [sys.executable, "-P", supervise.__file__.replace("supervise", "worker"), str(tmp_path / "task.json")]
     with Path("/dev/full").open("w") as full:
         said = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
