@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from test_datasets import idx
 
+from srlib.batch.display import counted
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PIP = "--dry-run --no-deps --no-index --no-build-isolation --quiet"
@@ -40,7 +42,7 @@ ELSEWHERE = {"conda env create -f environment.yml"}  # no conda here; test_packa
 SAID = {
     "srlib list": "13_explorer",
     "srlib regenerate --dry-run": "01_rounding_schemes",
-    "srlib verify build": "are as they were made",
+    "srlib verify build": "of {jobs} are as they were made",
     "srlib compare figures build/figures": "explorer_run         identical",
 }
 DIFFERENT = {"srlib compare figures build/figures"}  # the second batch has one notebook
@@ -105,7 +107,8 @@ def test_a_command_does_what_the_guide_says(checkout, command):
     words = [found for word in words for found in (glob(word, root_dir=checkout) if "*" in word else [word])]
     place = ROOT if words[0] == "pip" else checkout
     said = run(place, [*words, *ADDED[command].split()], status=command in DIFFERENT)
-    assert SAID.get(command, "") in said
+    jobs = counted(len(list((checkout / "build").rglob("manifests/*.json"))), "job")
+    assert SAID.get(command, "").format(jobs=jobs) in said
 
 
 def run(place, words, status=0):

@@ -169,7 +169,7 @@ class _Watched:
             return answer or (None if process.returncode == 0 else f"its process ended with {process.returncode}")
         finally:
             _kill([*self._family, *_processes(process.pid)])
-            process.kill()
+            process.kill()  # also if psutil has lost sight of it
             process.stdout.close()
             process.wait()
 
@@ -179,9 +179,9 @@ class _Watched:
         notebook = self.staged / f"{job.stem}.ipynb"
         parameters = dict(job.parameters) | {"output_dir": str(figures)}
         arguments = {"notebook": str(job.notebook), "staged": str(notebook), "parameters": parameters}
+        arguments |= {"sockets": sockets}
         order = self.staged / _ORDER
-        given = {"arguments": arguments | {"sockets": sockets}, "parent": os.getpid()}
-        order.write_text(json.dumps(given), encoding="utf-8")
+        order.write_text(json.dumps({"arguments": arguments, "parent": os.getpid()}), encoding="utf-8")
         command = [sys.executable, "-P", str(_WORKER), str(order)]
         with (self.staged / "log").open("wb") as log:
             return subprocess.Popen(

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
@@ -14,6 +13,7 @@ import nbformat
 import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from test_interrupts import wait_until
 
 from srlib.batch import supervise
 from srlib.batch.identity import essence
@@ -215,11 +215,8 @@ def test_code_and_versions_and_data_are_reasons_too(tmp_path, monkeypatch):
     assert reason_to_run(job, made_from(job), store) == "changed: data (train-images-idx3-ubyte)"
 
 
-def wait_until_gone(pid, seconds=10):
-    deadline = time.monotonic() + seconds
-    while psutil.pid_exists(pid):
-        assert time.monotonic() < deadline, f"process {pid} is still there"
-        time.sleep(0.05)
+def wait_until_gone(pid):
+    wait_until(lambda: not psutil.pid_exists(pid), seconds=10)
 
 
 def tell_pid(path):
@@ -317,8 +314,7 @@ def test_a_job_ends_when_what_its_batch_has_staged_is_removed_while_something_wr
     store = Store(tmp_path / "out")
     with staging_directory(store) as staging, ThreadPoolExecutor(1) as pool:
         running = pool.submit(perform, Task(job, made_from(job), store.place, str(staging), 1, None, False))
-        while not pid.exists():
-            time.sleep(0.05)
+        wait_until(pid.exists)
         (staged,) = staging.iterdir()
         (staged / "task.json").unlink()  # as `shutil.rmtree` does first, before it finds that there is a new file
         with pytest.raises(supervise.Stopped):
