@@ -3,15 +3,12 @@
 import math
 import operator
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
-import mpmath
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from srlib import checks
+from srlib import checks, elementary
 from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.rounding import is_compiled, round_to, rounding_rule
@@ -23,7 +20,6 @@ try:
 except ImportError:  # no Numba, as `rounding` says
     pass
 
-_TABULATED = 16  # bits of the widest formats whose elementary functions are tables
 _EXACT = 53  # bits of a sum that float64 holds
 
 
@@ -42,7 +38,7 @@ class Arithmetic:
     Notes
     -----
     Operands are taken to be values of the format, and are not checked. Results have the same bits whatever machine,
-    BLAS or number of threads computes them; for formats of more than 16 bits `exp` is the one of the array library.
+    BLAS or number of threads computes them.
     """
 
     fmt: Format | str
@@ -79,8 +75,8 @@ class Arithmetic:
         return xp.maximum(*(xp.asarray(operand, dtype=xp.float64) for operand in (a, b)))
 
     def exp(self, x: Array, *, v: Array | None = None) -> Array:
-        """Return fl(exp x), from a correctly rounded exp for formats of up to 16 bits."""
-        return self._rounded(_exp(x, self.fmt), v)  # type: ignore[arg-type]
+        """Return fl(exp x), from an exp in float64 that is correctly rounded for formats of up to 16 bits."""
+        return self._rounded(_exp_of_values(x, self.fmt), v)  # type: ignore[arg-type]
 
     def sum(self, x: Array, axis: int, *, divisor: float = 1.0, v: Array | None = None) -> Array:
         """Return fl((Σ x) / divisor) along an axis, which is kept with length 1; the sum is rounded once.
@@ -253,50 +249,22 @@ def _ordered(xp: Any, a: Array, b: Array) -> Array:
     return total
 
 
-def _exp(x: Array, fmt: Format) -> Array:
-    xp = array_namespace(x)
-    bits = fmt.precision + math.ceil(math.log2(fmt.emax - fmt.emin + 2))  # sign and stored significand, exponent
-    if bits > _TABULATED:
-        return xp.exp(x)
+def exp(x: Array) -> Array:
+    """Return exp of a float64 array, within one ulp, with the same bits on any machine."""
+    return products.exponentials(x) if is_compiled(x) else elementary.exp(x)
+
+
+def _exp_of_values(x: Array, fmt: Format) -> Array:
+    """Return exp of an array of values of a format; from a correctly rounded table if there is one."""
+    if not elementary.is_tabulated(fmt):
+        return exp(x)
     if is_compiled(x):
-        table, shift, base = _code_table(fmt)
+        table, shift, base = elementary.exp_code_table(fmt)
         out = np.empty(x.shape)
         products.look_up(np.ascontiguousarray(x), table, out, shift, base)
         return out
-    values, results = (xp.asarray(array, device=device(x)) for array in _exp_table(fmt))
+    xp = array_namespace(x)
+    values, results = (xp.asarray(array, device=device(x)) for array in elementary.exp_table(fmt))
     inner = xp.clip(xp.searchsorted(values, xp.reshape(x, (-1,))), 0, values.shape[0] - 1)
     found = xp.reshape(xp.take(results, inner, axis=0), x.shape)
     return xp.where(xp.isnan(x), x, found)
-
-
-@lru_cache(maxsize=16)
-def _exp_table(fmt: Format) -> tuple[np.ndarray, np.ndarray]:
-    """Return −inf, the values of a format and +inf, and exp of each, correctly rounded to float64."""
-    values = np.concatenate([[-np.inf], fmt.values(), [np.inf]])
-    return values, np.array([_correctly_rounded_exp(float(x)) for x in values])
-
-
-def _correctly_rounded_exp(x: Array) -> float:
-    if abs(x) > 1000:
-        return math.inf if x > 0 else 0.0
-    with mpmath.workprec(200):
-        y = mpmath.exp(x)
-    try:
-        return float(Fraction(int(y.man)) * Fraction(2) ** int(y.exp))  # the one rounding, to subnormals too
-    except OverflowError:
-        return math.inf
-
-
-@lru_cache(maxsize=16)
-def _code_table(fmt: Format) -> tuple[np.ndarray, int, int]:
-    """Return the table of exp, the shift and the base that `products.look_up` wants."""
-    values, results = _exp_table(fmt)
-    shift = 53 - fmt.precision
-    codes = np.abs(values).view(np.int64) >> shift
-    base = int(codes[codes > 0].min()) - 1
-    codes = np.clip(codes - base, 0, codes[-2] - base + 1)  # an infinity comes right after the largest value
-    half = int(codes.max()) + 1
-    table = np.full(2 * half, np.nan)
-    table[codes + np.where(values < 0, half, 0)] = results
-    table[half] = 1.0  # −0
-    return table, shift, base

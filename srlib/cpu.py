@@ -30,7 +30,7 @@ _SHIFT = np.uint64(32)
 jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 
 
-_Grid = namedtuple("_Grid", ("emin", *NUMBERS))
+_Grid = namedtuple("_Grid", NUMBERS)
 
 
 def _llvm_function(name, arity):
@@ -48,7 +48,7 @@ def _llvm_function(name, arity):
 
 # NumPy's own are calls that keep a loop from being vectorised.
 _floor = _llvm_function("llvm.floor", 1)
-_rint = _llvm_function("llvm.rint", 1)
+rint = _llvm_function("llvm.rint", 1)
 _abs = _llvm_function("llvm.fabs", 1)
 _copysign = _llvm_function("llvm.copysign", 2)
 
@@ -171,9 +171,9 @@ def _part(x, start, count, scratch):
 
 
 @jit
-def make_grid(emin, numbers):
+def make_grid(numbers):
     n = numbers
-    return _Grid(emin, n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8])
+    return _Grid(np.int64(n[0]), n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9])
 
 
 @jit
@@ -202,24 +202,25 @@ def stochastic_block(source, v, target, word, grid, flushed, biased, bits):
         significand, theta, gap = _locate(magnitude, grid, flushed)
         lower = significand * gap
         if biased is None:  # 0 <= theta < 1, and 0 for a value of the format
-            away = _is_below(word[i], shift, _rint(theta * scale))
+            away = _is_below(word[i], shift, rint(theta * scale))
         else:
             if v is None:
-                threshold = _rint((theta + eps) * scale)
+                threshold = rint((theta + eps) * scale)
             else:
                 leaning = _copysign(eps, v[i]) if _abs(v[i]) > zero else zero
-                threshold = max(_rint((theta - _times_sign(leaning, source[i])) * scale), zero)
+                threshold = max(rint((theta - _times_sign(leaning, source[i])) * scale), zero)
             away = _is_below(word[i], shift, min(threshold, top)) | (threshold >= scale)
             away = away & (lower != magnitude)
         target[i] = _finish(source[i], lower, gap, away, grid)
 
 
 @jit
-def draw_words(words, start, count, row, first, step, draw, seed):
+def draw_words(words, start, count, draw, stream):
     """Return the words of elements from `start` on, of one replicate, in `words`, which has room for 8 more.
 
-    Element i is element i mod `row` of the replicate numbered first + (i // row)·step.
+    Element i is element i mod row of the replicate numbered first + (i // row)·step; see `stream_of`.
     """
+    row, first, step, seed = stream[0], stream[1], stream[2], stream[3]
     element, replicate = start % row, np.uint64(first + start // row * step)
     ahead = element & 3
     needed = (ahead + count + 3) & ~3
@@ -228,9 +229,9 @@ def draw_words(words, start, count, row, first, step, draw, seed):
 
 
 @jit
-def _deterministic(begin, end, x, out, room, emin, numbers, flushed):
+def _deterministic(begin, end, x, out, room, numbers, flushed):
     """Round elements begin to end; `room` is BLOCK where `out` is also `x`, else 0."""
-    scratch, grid = np.empty(room, x.dtype), make_grid(emin, numbers)
+    scratch, grid = np.empty(room, x.dtype), make_grid(numbers)
     for start in range(begin, end, BLOCK):
         count = min(BLOCK, end - start)
         source, target = _part(x, start, count, scratch), out[start : start + count]
@@ -238,14 +239,14 @@ def _deterministic(begin, end, x, out, room, emin, numbers, flushed):
 
 
 @jit
-def _stochastic(begin, end, x, v, out, room, emin, numbers, flushed, biased, draw, bits, row, first, step, seed):
+def _stochastic(begin, end, x, v, out, room, numbers, flushed, biased, draw, stream):
     """Round elements begin to end; `room` is BLOCK where `out` is also `x` or `v`, else 0."""
-    grid, words = make_grid(emin, numbers), np.empty(BLOCK + 8, np.uint32)
-    aside = np.empty((2, room), x.dtype)
+    grid, words, aside = make_grid(numbers), np.empty(BLOCK + 8, np.uint32), np.empty((2, room), x.dtype)
+    row, bits = stream[0], stream[4]
     start = begin
     while start < end:
         count = min(BLOCK, end - start, row - start % row)
-        word = draw_words(words, start, count, row, first, step, draw, seed)
+        word = draw_words(words, start, count, draw, stream)
         source, target = _part(x, start, count, aside[0]), out[start : start + count]
         if v is None:
             stochastic_block(source, None, target, word, grid, flushed, biased, bits)
@@ -257,16 +258,15 @@ def _stochastic(begin, end, x, v, out, room, emin, numbers, flushed, biased, dra
 
 @jit
 def _step(
-    begin, end, x, g, out, t, signed, emin, flushed,
-    numbers2, biased2, draw2, numbers3, biased3, draw3,
-    bits, row, first, step, seed,
+    begin, end, x, g, out, t, signed, flushed, numbers2, biased2, draw2, numbers3, biased3, draw3, stream
 ):  # fmt: skip
     """Write fl(x − fl(t·g)) for elements begin to end; `signed` is None if the outer rounding takes no direction.
 
     `draw2`, `draw3` are None if the inner, the outer rounding needs no words.
     """
-    grid2, grid3, words = make_grid(emin, numbers2), make_grid(emin, numbers3), np.empty(BLOCK + 8, np.uint32)
+    grid2, grid3, words = make_grid(numbers2), make_grid(numbers3), np.empty(BLOCK + 8, np.uint32)
     exact, u = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
+    row, bits = stream[0], stream[4]
     start = begin
     while start < end:
         count = min(BLOCK, end - start, row - start % row)
@@ -277,14 +277,14 @@ def _step(
         if draw2 is None:
             deterministic_block(source, moved, grid2, flushed)
         else:
-            word = draw_words(words, start, count, row, first, step, draw2, seed)
+            word = draw_words(words, start, count, draw2, stream)
             stochastic_block(source, None, moved, word, grid2, flushed, biased2, bits)
         for i in range(count):
             source[i] = now[i] - moved[i]
         if draw3 is None:
             deterministic_block(source, target, grid3, flushed)
         else:
-            word = draw_words(words, start, count, row, first, step, draw3, seed)
+            word = draw_words(words, start, count, draw3, stream)
             if signed is None:
                 stochastic_block(source, None, target, word, grid3, flushed, biased3, bits)
             else:
@@ -305,24 +305,27 @@ def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool
         Of which a stochastic rule takes a draw, `multiply` first.
     """
     flat, slope = x.ravel(), g.ravel()
-    out = np.empty_like(flat)
-    where, sites = place(flat.size, rng), []
+    out, sites = np.empty_like(flat), []
     for rule in (multiply, update):
         sites += rule.numbers, rule.biased, rng.take() if rule.stochastic else None
-    constants = float(stepsize), True if signed else None, multiply.emin, multiply.flushed
-    bits = 32 if rng is None else rng.bits
-    arguments = flat, slope, out, *constants, *sites, bits, *where
+    constants = float(stepsize), True if signed else None, multiply.flushed
+    arguments = flat, slope, out, *constants, *sites, stream_of(flat.size, rng)
     in_threads(flat.size, lambda begin, end: _step(begin, end, *arguments))
     return out.reshape(x.shape)
 
 
-def place(size, rng):
-    """Return the size of a replicate, the number of the first, the step to the next, and the seed as int64."""
-    seed = 0 if rng is None else _signed(rng.seed)
-    if rng is None or rng.replicates is None:
-        return size or 1, 0, 1, seed
-    replicates = rng.replicates
-    return size // len(replicates) or 1, replicates.start, replicates.step, seed
+def stream_of(size, rng):
+    """Return what the kernels want to know of a Philox for arrays of a size, as int64: one array, soon passed.
+
+    That is the size of a replicate, the number of the first, the step to the next, the seed, and the bits of a word.
+    """
+    return _stream(size, None, 0, 32) if rng is None else _stream(size, rng.replicates, rng.seed, rng.bits)
+
+
+@lru_cache(maxsize=1024)
+def _stream(size, replicates, seed, bits):
+    count, first, step = (1, 0, 1) if replicates is None else (len(replicates), replicates.start, replicates.step)
+    return np.array([size // count or 1, first, step, _signed(seed), bits], np.int64)
 
 
 def round_array(x, v, out, rule: Rule, rng=None):
@@ -337,13 +340,14 @@ def round_array(x, v, out, rule: Rule, rng=None):
         Of which a stochastic rule takes a draw.
     """
     target, room = (np.empty(x.shape, x.dtype), 0) if out is None else _target(out, x, v)
-    flat, size = x.ravel(), x.size
-    if rule.stochastic:
-        arrays = flat, None if v is None else v.ravel(), target.ravel()
-        constants = room, rule.emin, rule.numbers, rule.flushed, rule.biased, rng.take(), rng.bits
-        span, arguments = _stochastic, (*arrays, *constants, *place(size, rng))
+    size, arrays = x.size, (x.ravel(), target.ravel())
+    numbers, flushed, biased, stochastic = rule
+    if stochastic:
+        direction = None if v is None else v.ravel()
+        sources = arrays[0], direction, arrays[1]
+        span, arguments = _stochastic, (*sources, room, numbers, flushed, biased, rng.take(), stream_of(size, rng))
     else:
-        span, arguments = _deterministic, (flat, target.ravel(), room, rule.emin, rule.numbers, rule.flushed)
+        span, arguments = _deterministic, (*arrays, room, numbers, flushed)
     if size < _SMALL:
         span(0, size, *arguments)  # soon done
     else:

@@ -22,7 +22,7 @@ TASK = np.dtype(
     + [(name, "<i8") for name in ("rows", "row", "first", "step")]
     + [(name, "<u8") for name in ("draw", "seed")]
     + [(name, "<f8") for name in NUMBERS]
-    + [(name, "<i8") for name in ("emin", "bits", "wide", "dimensions")]
+    + [(name, "<i8") for name in ("bits", "wide", "dimensions")]
     + [(name, *_SHAPE) for name in ("shape", "x_strides", "v_strides", "out_strides")]
 )
 
@@ -51,7 +51,7 @@ def make_task(x, v, out, pointers, rule: Rule, rng=None) -> np.ndarray:
     task["rows"], task["row"] = len(replicates), x.size // len(replicates)
     task["first"], task["step"] = replicates.start, replicates.step
     numbers = dict(zip(NUMBERS, rule.numbers, strict=True))
-    for name, value in {"emin": rule.emin, **numbers, **words}.items():
+    for name, value in (numbers | words).items():
         task[name] = value
     arrays = [x, x if v is None else v, out]
     shape, *strides = _collapsed(x.shape, *(array.strides for array in arrays))

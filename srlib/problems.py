@@ -13,7 +13,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from srlib import checks
-from srlib.arithmetic import matmul
+from srlib.arithmetic import exp, matmul
 from srlib.philox import Philox
 from srlib.typing import Array
 
@@ -228,8 +228,7 @@ class LogisticLoss:
         return matmul(x, self.features.T, 0.0)
 
     def _probabilities(self, x: Array) -> Array:
-        xp = array_namespace(x)
-        return 1 / (1 + xp.exp(-self._logits(x)))
+        return 1 / (1 + exp(-self._logits(x)))
 
 
 def binary_cross_entropy(xp: Any, z: Array, y: Array) -> Array:

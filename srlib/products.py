@@ -1,11 +1,23 @@
-"""Matrix products on the CPU whose every sum is taken in index order, rounded on the way or not; tables.
+"""Matrix products on the CPU whose every sum is taken in index order, rounded on the way or not; exp; tables.
 
 No term is fused with a sum, so that the bits are those of the plain loop on any machine.
 """
 
 import numpy as np
+from numba import literal_unroll
 
-from srlib.cpu import Rule, deterministic_block, draw_words, in_threads, jit, make_grid, place, stochastic_block
+from srlib.cpu import (
+    Rule,
+    deterministic_block,
+    draw_words,
+    in_threads,
+    jit,
+    make_grid,
+    rint,
+    stochastic_block,
+    stream_of,
+)
+from srlib.elementary import HIGHEST, LN2_HIGH, LN2_LOW, LOG2_E, LOWEST, POWERS, TAYLOR
 
 
 @jit
@@ -57,14 +69,14 @@ def ordered_matmul(a, b):
 
 @jit
 def _accumulated(
-    lines, columns, a, b, out, block, emin, numbers, flushed, biased, draw, bits, row, first, step, seed
+    lines, columns, a, b, out, block, numbers, flushed, biased, draw, stream
 ):  # fmt: skip
     """Accumulate part of the products a[i] @ b[i]: some lines, counted over all i, and columns of the result.
 
     After each `block` terms the sums are rounded, by the words of draw after draw; `draw` is None if they need none.
     """
     width = 256  # columns at a time: what a block needs stays in the first-level cache
-    grid, words = make_grid(emin, numbers), np.empty(width + 8, np.uint32)
+    grid, words = make_grid(numbers), np.empty(width + 8, np.uint32)
     sums, terms = np.empty(width), np.empty(width)
     rows, inner, across = a.shape[1], a.shape[2], b.shape[2]
     for start in range(columns[0], columns[1], width):
@@ -83,8 +95,8 @@ def _accumulated(
                     exact[j] += total[j]
                 if draw is not None:
                     element = line * across + start
-                    word = draw_words(words, element, count, row, first, step, draw + k // block, seed)
-                    stochastic_block(exact, None, total, word, grid, flushed, biased, bits)
+                    word = draw_words(words, element, count, draw + k // block, stream)
+                    stochastic_block(exact, None, total, word, grid, flushed, biased, stream[4])
                 else:
                     deterministic_block(exact, total, grid, flushed)
             out[line // rows, line % rows, start : start + count] = total
@@ -103,9 +115,8 @@ def accumulated_matmul(a, b, rule: Rule, rng, block: int):
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     out = np.empty((a.shape[0], a.shape[1], b.shape[2]))
     lines, columns, draws = out.shape[0] * out.shape[1], out.shape[2], -(-a.shape[2] // block)
-    draw, bits = (rng.draws, rng.bits) if rule.stochastic else (None, 32)
-    constants = block, rule.emin, rule.numbers, rule.flushed, rule.biased, draw, bits
-    arguments = a, b, out, *constants, *place(out.size, rng)
+    draw = rng.draws if rule.stochastic else None
+    arguments = a, b, out, block, rule.numbers, rule.flushed, rule.biased, draw, stream_of(out.size, rng)
     work = 8 * a.size * columns
     if columns > lines:
         in_threads(columns, lambda *part: _accumulated((0, lines), part, *arguments), work, unit=128)
@@ -117,12 +128,12 @@ def accumulated_matmul(a, b, rule: Rule, rng, block: int):
 
 
 @jit
-def _look_up(x, table, out, begin, end, shift, base):
+def _look_up(x, table, out, shift, base):
     half, codes = table.size >> 1, x.view(np.int64)
-    for i in range(begin, end):
+    for i in range(x.size):
         bits = codes[i]
         code = min(max(((bits & 0x7FFFFFFFFFFFFFFF) >> shift) - base, 0), half - 1)
-        value = table[code + (half if bits < 0 else 0)]
+        value = table[np.uint64(code + (half if bits < 0 else 0))]
         out[i] = value if x[i] == x[i] else x[i]
 
 
@@ -133,7 +144,34 @@ def look_up(x, table, out, shift: int, base: int) -> None:
     the first half of the table is for the codes of positive elements, the second for those of negative ones.
     """
     x, out = x.reshape(-1), out.reshape(-1)
-    in_threads(x.size, lambda begin, end: _look_up(x, table, out, begin, end, shift, base))
+    in_threads(x.size, lambda begin, end: _look_up(x[begin:end], table, out[begin:end], shift, base))
+
+
+@jit
+def _exponentials(x, out):
+    middle = np.int32(POWERS.size >> 1)
+    for i in range(x.size):
+        number = x[i] if x[i] == x[i] else 0.0
+        inside = min(max(number, LOWEST), HIGHEST)
+        k = rint(inside * LOG2_E)
+        high, low = inside - k * LN2_HIGH, k * LN2_LOW
+        r = high - low
+        series = 0.0
+        for coefficient in literal_unroll(TAYLOR):
+            series = series * r + coefficient
+        y = 1 + (high + (series * (r * r) - low))
+        whole = np.int32(k)
+        half = whole >> np.int32(1)
+        y = y * POWERS[np.uint32(middle + half)] * POWERS[np.uint32(middle + whole - half)]
+        out[i] = y if x[i] == x[i] else x[i]
+
+
+def exponentials(x):
+    """Return exp of each element of a float64 array, as `srlib.elementary.exp` does."""
+    out = np.empty(x.shape)
+    flat, target = np.ascontiguousarray(x).reshape(-1), out.reshape(-1)
+    in_threads(x.size, lambda begin, end: _exponentials(flat[begin:end], target[begin:end]))
+    return out
 
 
 @jit

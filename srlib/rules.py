@@ -6,6 +6,7 @@ import numpy as np
 
 # What the numbers of a rule are, in this order.
 NUMBERS = (
+    "emin",
     "to_integer",  # 2^(p − 2): half of what makes a significand of |x| / 2^e
     "from_integer",  # 2^(1 − p)
     "below",  # 2^emin where there are no subnormals, else 0
@@ -21,7 +22,6 @@ NUMBERS = (
 class Rule(NamedTuple):
     """A format and a scheme, as the kernels want them. A flag is True or None, on which Numba compiles anew."""
 
-    emin: int
     numbers: np.ndarray  # `NUMBERS`, of the carrier's type: one array, which a kernel takes faster than its elements
     flushed: bool | None  # whether there are no subnormals
     biased: bool | None  # whether a stochastic scheme adds something to theta
@@ -47,5 +47,5 @@ def make_rule(
     real = np.dtype(carrier).type
     top = np.nextafter(real(2**32), real(0))
     scales = 2.0 ** (precision - 2), 2.0 ** (1 - precision), flushed or 0, largest, overflow
-    numbers = np.array([*scales, *thresholds, eps or 0, top], real)
-    return Rule(emin, numbers, None if flushed is None else True, None if eps is None else True, stochastic)
+    numbers = np.array([emin, *scales, *thresholds, eps or 0, top], real)
+    return Rule(numbers, None if flushed is None else True, None if eps is None else True, stochastic)
