@@ -257,9 +257,7 @@ def _stochastic(begin, end, x, v, out, room, numbers, flushed, biased, draw, str
 
 
 @jit
-def _step(
-    begin, end, x, g, out, t, signed, flushed, numbers2, biased2, draw2, numbers3, biased3, draw3, stream
-):  # fmt: skip
+def _step(begin, end, x, g, out, t, signed, flushed, numbers2, biased2, draw2, numbers3, biased3, draw3, stream):
     """Write fl(x − fl(t·g)) for elements begin to end; `signed` is None if the outer rounding takes no direction.
 
     `draw2`, `draw3` are None if the inner, the outer rounding needs no words.

@@ -68,9 +68,7 @@ def ordered_matmul(a, b):
 
 
 @jit
-def _accumulated(
-    lines, columns, a, b, out, block, numbers, flushed, biased, draw, stream
-):  # fmt: skip
+def _accumulated(lines, columns, a, b, out, block, numbers, flushed, biased, draw, stream):
     """Accumulate part of the products a[i] @ b[i]: some lines, counted over all i, and columns of the result.
 
     After each `block` terms the sums are rounded, by the words of draw after draw; `draw` is None if they need none.
