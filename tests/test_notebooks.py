@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from IPython.core.formatters import DisplayFormatter
-from numpy._core import _multiarray_umath as cpu
 from test_datasets import idx
+from test_processors import DISPATCHED
 
 from srlib.batch.identity import identity
 from srlib.batch.plan import find_notebooks, read_notebook
@@ -145,8 +145,7 @@ def test_jobs_threads_blas_kernels_and_simd_width_do_not_change_the_numbers(tmp_
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     one = digests(tmp_path / "one", 1)
-    present = [name for name in cpu.__cpu_dispatch__ if cpu.__cpu_features__.get(name)]
-    monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", " ".join(present))
+    monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", DISPATCHED)
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     two = digests(tmp_path / "two", 2)
     assert one == two
