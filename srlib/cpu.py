@@ -14,17 +14,17 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from srlib.philox import INCREMENTS, MULTIPLIERS
 from srlib.rules import NUMBERS, Rule
 
 BLOCK = 1024  # elements at a time: what a block needs stays in the first-level cache
+_LANES = 8  # counters at a time: one chain of AVX-512, or two of AVX2, of which neither waits for the other
+SPARE = 4 * _LANES  # words that may be written beyond those of a block
 _SMALL = 1 << 17  # fewer elements are not worth a second thread
 
 _MASK = np.uint64(0xFFFFFFFF)
-_M0, _M1 = map(np.uint64, MULTIPLIERS)
-_W0, _W1 = map(np.uint64, INCREMENTS)
 _SHIFT = np.uint64(32)
 
 jit = numba.njit(nogil=True, cache=True, boundscheck=False)
@@ -50,7 +50,6 @@ def _llvm_function(name, arity):
 _floor = _llvm_function("llvm.floor", 1)
 rint = _llvm_function("llvm.rint", 1)
 _abs = _llvm_function("llvm.fabs", 1)
-_copysign = _llvm_function("llvm.copysign", 2)
 
 
 @intrinsic
@@ -65,14 +64,17 @@ def _binade(typing, magnitude, emin):
         real, whole = context.get_value_type(magnitude), ir.IntType(width)
         one = 1 << stored  # of the exponent field
         constant = partial(ir.Constant, whole)
-        power = builder.and_(builder.bitcast(arguments[0], whole), constant(-one))
+
+        def larger(x, y):  # one instruction of numbers everywhere, and of integers of 64 bits not with AVX2
+            return builder.select(builder.fcmp_ordered("<", x, y), y, x)
+
+        power = builder.bitcast(builder.and_(builder.bitcast(arguments[0], whole), constant(-one)), real)
         emin = builder.trunc(arguments[1], whole) if width < 64 else arguments[1]
-        lowest = builder.shl(builder.add(emin, constant(bias)), constant(stored))
-        power = builder.select(builder.icmp_signed("<", power, lowest), lowest, power)
-        inverse = builder.sub(constant((2 * bias + 1) * one), power)
-        inverse = builder.select(builder.icmp_signed("<", inverse, constant(one)), constant(one), inverse)
-        powers = [builder.bitcast(field, real) for field in (power, inverse)]
-        return context.make_tuple(builder, signature.return_type, powers)
+        lowest = builder.bitcast(builder.shl(builder.add(emin, constant(bias)), constant(stored)), real)
+        power = larger(power, lowest)
+        inverse = builder.sub(constant((2 * bias + 1) * one), builder.bitcast(power, whole))
+        inverse = larger(builder.bitcast(inverse, real), builder.bitcast(constant(one), real))
+        return context.make_tuple(builder, signature.return_type, [power, inverse])
 
     return types.UniTuple(magnitude, 2)(magnitude, types.int64), generate
 
@@ -93,18 +95,39 @@ def _times_sign(typing, x, y):
 
 @intrinsic
 def _is_below(typing, word, shift, threshold):
-    """Tell whether a uint32, shifted to the right, is below a whole number: a float64, or a float32 from 0 below 2^32.
+    """Tell whether a uint32, shifted to the right, is below the whole number that is nearest to a threshold.
 
-    A float64 holds the word. A float32 does not, and one beyond these would become an integer that is the machine's.
+    A float64 is rounded by the sum with 2^52 and compared with 2^52 + word. A float32 becomes a word; one that is not
+    from 0 below 2^32 would become what the machine likes.
     """
 
     def generate(context, builder, signature, arguments):
-        bits = builder.lshr(arguments[0], arguments[1])
+        bits, wide, double = builder.lshr(arguments[0], arguments[1]), ir.IntType(64), ir.DoubleType()
         if threshold == types.float64:
-            return builder.fcmp_ordered("<", builder.uitofp(bits, ir.DoubleType()), arguments[2])
-        return builder.icmp_unsigned("<", bits, builder.fptoui(arguments[2], ir.IntType(32)))
+            number = builder.or_(builder.zext(bits, wide), ir.Constant(wide, (1023 + 52) << 52))
+            whole = builder.fadd(arguments[2], ir.Constant(double, 2.0**52))
+            return builder.fcmp_ordered("<", builder.bitcast(number, double), whole)
+        nearest = builder.module.declare_intrinsic("llvm.rint", [ir.FloatType()])
+        whole = builder.call(nearest, [arguments[2]])
+        return builder.icmp_unsigned("<", bits, builder.fptoui(whole, ir.IntType(32)))
 
     return types.boolean(types.uint32, types.uint32, threshold), generate
+
+
+def _is_below_any(word, shift, threshold, full, top):
+    """Tell the same of a threshold below 0 or of 2^32 and more, too; from `full` on it is the number of words."""
+
+
+@overload(_is_below_any)
+def _below_any(word, shift, threshold, full, top):
+    if threshold == types.float64:
+        return lambda word, shift, threshold, full, top: _is_below(word, shift, threshold)
+
+    def within(word, shift, threshold, full, top):
+        inside = min(max(threshold, _like(top, 0.0)), top)
+        return _is_below(word, shift, inside) | (threshold >= full)
+
+    return within
 
 
 @intrinsic
@@ -117,25 +140,61 @@ def _like(typing, x, value):
     return x(x, value), generate
 
 
+@intrinsic
+def _fill_lanes(typing, words, start, counter, low, high, replicate, key0, key1):
+    """Write the words of some counters, as many as lanes, from word `start` on.
+
+    Each lane has 64 bits, whose upper half is masked only where it is multiplied, so that the widening multiply is one
+    SIMD instruction and the mask none.
+    """
+
+    def generate(context, builder, signature, arguments):
+        target = context.make_array(words)(context, builder, arguments[0])
+        number, vector = ir.IntType(64), ir.VectorType(ir.IntType(64), _LANES)
+        mask, half = (ir.Constant(vector, [value] * _LANES) for value in (0xFFFFFFFF, 32))
+        multipliers = [ir.Constant(vector, [value] * _LANES) for value in MULTIPLIERS]
+
+        def order(lanes):
+            return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+
+        def all_lanes(x):
+            one = builder.insert_element(ir.Constant(vector, ir.Undefined), x, ir.IntType(32)(0))
+            return builder.shuffle_vector(one, one, order([0] * _LANES))
+
+        def product(i, x):
+            return builder.mul(multipliers[i], builder.and_(x, mask))
+
+        def mixed(x, y, key):  # the upper half of x with the others
+            return builder.xor(builder.xor(builder.lshr(x, half), y), all_lanes(key))
+
+        c0, c1, c2, c3 = (all_lanes(x) for x in arguments[2:6])
+        c0 = builder.add(c0, ir.Constant(vector, list(range(_LANES))))
+        keys = arguments[6:]
+        for _ in range(10):
+            p0, p1 = product(0, c0), product(1, c2)
+            c0, c1, c2, c3 = mixed(p1, c1, keys[0]), p1, mixed(p0, c3, keys[1]), p0
+            keys = [builder.add(key, number(bump)) for key, bump in zip(keys, INCREMENTS, strict=True)]
+            keys = [builder.and_(key, number(0xFFFFFFFF)) for key in keys]
+        first, second = (
+            builder.or_(builder.and_(even, mask), builder.shl(odd, half)) for even, odd in ((c0, c1), (c2, c3))
+        )
+        found = builder.shuffle_vector(first, second, order([k for j in range(_LANES) for k in (j, _LANES + j)]))
+        place = builder.gep(target.data, [arguments[1]])
+        builder.store(found, builder.bitcast(place, found.type.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(words, start, counter, low, high, replicate, key0, key1), generate
+
+
 @jit
 def fill_words(words, counter, draw, replicate, seed):
-    """Fill an array of uint32, of a length that is a multiple of 4, with the words of the counters from `counter` on.
+    """Fill an array of uint32, of a length that is a multiple of `SPARE`, with the words of Philox4x32-10.
 
-    Philox4x32-10 in 64-bit lanes whose upper halves are masked only where they are multiplied, so that the widening
-    multiply is one SIMD instruction and the mask none.
+    They are those of the counters from `counter` on.
     """
-    draw_low, draw_high = draw & _MASK, draw >> _SHIFT
-    for j in range(words.size >> 2):
-        c0, c1, c2, c3 = counter + np.uint64(j), draw_low, draw_high, replicate
-        k0, k1 = seed & _MASK, seed >> _SHIFT
-        for _ in range(10):
-            p0, p1 = _M0 * (c0 & _MASK), _M1 * (c2 & _MASK)
-            c0, c1, c2, c3 = (p1 >> _SHIFT) ^ c1 ^ k0, p1, (p0 >> _SHIFT) ^ c3 ^ k1, p0
-            k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-        words[4 * j] = np.uint32(c0)
-        words[4 * j + 1] = np.uint32(c1)
-        words[4 * j + 2] = np.uint32(c2)
-        words[4 * j + 3] = np.uint32(c3)
+    low, high, key0, key1 = draw & _MASK, draw >> _SHIFT, seed & _MASK, seed >> _SHIFT
+    for start in range(0, words.size, SPARE):
+        _fill_lanes(words, start, counter + np.uint64(start >> 2), low, high, replicate, key0, key1)
 
 
 @jit
@@ -156,7 +215,7 @@ def _locate(magnitude, grid, flushed):
 def _finish(x, lower, gap, away, grid):
     """Return the lower neighbour of x or the one away from zero, or what overflow makes of it; NaN if it is NaN."""
     rounded = lower + (gap if away else _like(x, 0.0))
-    return _copysign(grid.overflow if rounded > grid.largest else rounded, x)
+    return _times_sign(grid.overflow if rounded > grid.largest else rounded, x)
 
 
 @jit
@@ -195,35 +254,32 @@ def stochastic_block(source, v, target, word, grid, flushed, biased, bits):
 
     That is if it is not `biased`, for a `v` of None, and else.
     """
-    eps, top = grid.eps, grid.top
-    scale, shift, zero = _like(top, 2.0**bits), np.uint32(32 - bits), _like(top, 0.0)
+    eps, top, zero = grid.eps, grid.top, _like(grid.top, 0.0)
+    scale, full, shift = _like(top, 2.0**bits), _like(top, 2.0**bits - 0.5), np.uint32(32 - bits)
     for i in range(source.size):
         magnitude = _abs(source[i])
         significand, theta, gap = _locate(magnitude, grid, flushed)
         lower = significand * gap
         if biased is None:  # 0 <= theta < 1, and 0 for a value of the format
-            away = _is_below(word[i], shift, rint(theta * scale))
+            away = _is_below(word[i], shift, theta * scale)
         else:
-            if v is None:
-                threshold = rint((theta + eps) * scale)
-            else:
-                leaning = _copysign(eps, v[i]) if _abs(v[i]) > zero else zero
-                threshold = max(rint((theta - _times_sign(leaning, source[i])) * scale), zero)
-            away = _is_below(word[i], shift, min(threshold, top)) | (threshold >= scale)
-            away = away & (lower != magnitude)
+            leaning = -eps
+            if v is not None:
+                leaning = _times_sign(_times_sign(eps, v[i]), source[i]) if _abs(v[i]) > zero else zero
+            away = _is_below_any(word[i], shift, (theta - leaning) * scale, full, top) & (lower != magnitude)
         target[i] = _finish(source[i], lower, gap, away, grid)
 
 
 @jit
 def draw_words(words, start, count, draw, stream):
-    """Return the words of elements from `start` on, of one replicate, in `words`, which has room for 8 more.
+    """Return the words of elements from `start` on, of one replicate, in `words`, which has room for `SPARE` more.
 
     Element i is element i mod row of the replicate numbered first + (i // row)·step; see `stream_of`.
     """
     row, first, step, seed = stream[0], stream[1], stream[2], stream[3]
     element, replicate = start % row, np.uint64(first + start // row * step)
     ahead = element & 3
-    needed = (ahead + count + 3) & ~3
+    needed = (ahead + count + SPARE - 1) & -SPARE
     fill_words(words[:needed], np.uint64(element >> 2), np.uint64(draw), replicate, np.uint64(seed))
     return words[ahead : ahead + count]
 
@@ -241,7 +297,7 @@ def _deterministic(begin, end, x, out, room, numbers, flushed):
 @jit
 def _stochastic(begin, end, x, v, out, room, numbers, flushed, biased, draw, stream):
     """Round elements begin to end; `room` is BLOCK where `out` is also `x` or `v`, else 0."""
-    grid, words, aside = make_grid(numbers), np.empty(BLOCK + 8, np.uint32), np.empty((2, room), x.dtype)
+    grid, words, aside = make_grid(numbers), np.empty(BLOCK + SPARE, np.uint32), np.empty((2, room), x.dtype)
     row, bits = stream[0], stream[4]
     start = begin
     while start < end:
@@ -262,7 +318,7 @@ def _step(begin, end, x, g, out, t, signed, flushed, numbers2, biased2, draw2, n
 
     `draw2`, `draw3` are None if the inner, the outer rounding needs no words.
     """
-    grid2, grid3, words = make_grid(numbers2), make_grid(numbers3), np.empty(BLOCK + 8, np.uint32)
+    grid2, grid3, words = make_grid(numbers2), make_grid(numbers3), np.empty(BLOCK + SPARE, np.uint32)
     exact, u = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
     row, bits = stream[0], stream[4]
     start = begin

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from array_api_compat import array_namespace
 from IPython import get_ipython
+from IPython.display import clear_output
 from tqdm import tqdm
 
 from srlib.descent import gradient_descent, iterates, significant
@@ -202,13 +203,17 @@ def phases(values: Sequence[float], steps: int) -> list[float]:
 
 
 def progress(steps, label: str):
-    """Return the steps, with a bar that shows how far they are where somebody is looking on."""
-    return tqdm(steps, desc=label, leave=False, disable=not _watched())
+    """Return the steps, with a bar that shows how far they are where somebody is looking on; it leaves nothing behind.
 
-
-def _watched():
+    In a notebook it clears the output of its cell at the end.
+    """
     kernel = getattr(get_ipython(), "kernel", None)
-    if kernel is None:
-        return sys.stderr.isatty()
     # A front end that could ask for input has a reader; nbclient, papermill and nbval have none.
-    return kernel.get_parent("shell").get("content", {}).get("allow_stdin", False)
+    watched = kernel.get_parent("shell").get("content", {}).get("allow_stdin") if kernel else sys.stderr.isatty()
+    return _with_bar(steps, label, kernel) if watched else steps
+
+
+def _with_bar(steps, label, kernel):
+    yield from tqdm(steps, desc=label, leave=False)
+    if kernel:
+        clear_output()  # tqdm leaves blanks

@@ -7,6 +7,7 @@ import numpy as np
 from numba import literal_unroll
 
 from srlib.cpu import (
+    SPARE,
     Rule,
     deterministic_block,
     draw_words,
@@ -74,7 +75,7 @@ def _accumulated(lines, columns, a, b, out, block, numbers, flushed, biased, dra
     After each `block` terms the sums are rounded, by the words of draw after draw; `draw` is None if they need none.
     """
     width = 256  # columns at a time: what a block needs stays in the first-level cache
-    grid, words = make_grid(numbers), np.empty(width + 8, np.uint32)
+    grid, words = make_grid(numbers), np.empty(width + SPARE, np.uint32)
     sums, terms = np.empty(width), np.empty(width)
     rows, inner, across = a.shape[1], a.shape[2], b.shape[2]
     for start in range(columns[0], columns[1], width):

@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from srlib import DiagonalQuadratic, Philox, gradient_descent
 from srlib.bounds import total_error
-from srlib.experiments import compare, load_pieces, measured_beta, phases, setups
+from srlib.experiments import compare, load_pieces, measured_beta, phases, progress, setups
 from srlib.figures import save_figure
 from srlib.records import plain
 from srlib.settings import Settings
@@ -109,6 +111,16 @@ def test_progress_is_drawn_where_there_is_a_terminal(terminal, monkeypatch, caps
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
     comparison(chosen=setups("binary8", []))
     assert ("binary32" in capsys.readouterr().err) == terminal
+
+
+@pytest.mark.parametrize("reader", [False, True])
+def test_progress_in_a_notebook_is_for_a_reader_and_leaves_nothing(reader, monkeypatch, capsys):
+    cleared = []
+    kernel = SimpleNamespace(get_parent=lambda channel: {"content": {"allow_stdin": reader}})
+    monkeypatch.setattr("srlib.experiments.get_ipython", lambda: SimpleNamespace(kernel=kernel))
+    monkeypatch.setattr("srlib.experiments.clear_output", lambda: cleared.append(True))
+    assert list(progress(range(3), "steps")) == [0, 1, 2]
+    assert ("steps" in capsys.readouterr().err) == bool(cleared) == reader
 
 
 def test_the_measured_beta_is_that_of_the_total_error_in_the_mean():

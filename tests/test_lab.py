@@ -74,10 +74,11 @@ def _address(root, server):
 @pytest.fixture
 def opened(lab, browser):
     """Open a notebook by its name and return its page; at the end nothing has been said on the console."""
-    _, address = lab
+    root, address = lab
     said, pages = [], []
 
     def open_notebook(name):
+        shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", root / "notebooks")  # not what the last test has saved
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         pages.append(page)
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
