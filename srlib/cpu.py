@@ -115,7 +115,7 @@ def _is_below(typing, word, shift, threshold):
 
 
 def _is_below_any(word, shift, threshold, full, top):
-    """Tell the same of a threshold below 0 or of 2^32 and more, too; from `full` on it is the number of words."""
+    """Tell the same where a threshold may be below 0, or above `top`; from `full` on every word is below it."""
 
 
 @overload(_is_below_any)
