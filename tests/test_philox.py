@@ -31,6 +31,9 @@ def test_the_published_answers_from_the_kernel(counter, key, result):
     draw, seed = counter[1] + (counter[2] << 32), key[0] + (key[1] << 32)
     cpu.fill_words(words, *(np.uint64(value) for value in (counter[0], draw, counter[3], seed)))
     assert tuple(words[:4].tolist()) == result
+    following = (counter[0] + np.arange(words.size // 4, dtype=np.uint64)) % 2**32
+    rest = (np.full_like(following, word) for word in counter[1:])
+    assert np.array_equal(words, np.stack(philox4x32((following, *rest), key), axis=1).ravel())
 
 
 @pytest.mark.parametrize(("seed", "draw"), [(0, 0), (2**64 - 1, 2**40 + 5)])
