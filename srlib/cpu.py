@@ -394,22 +394,25 @@ def round_array(x, v, out, rule: Rule, rng=None):
         Of which a stochastic rule takes a draw.
     """
     target, room = (np.empty(x.shape, x.dtype), 0) if out is None else _target(out, x, v)
-    size, arrays = x.size, (x.ravel(), target.ravel())
-    numbers, flushed, biased, stochastic = rule
-    if stochastic:
-        direction = None if v is None else v.ravel()
-        sources = arrays[0], direction, arrays[1]
-        span, arguments = _stochastic, (*sources, room, numbers, flushed, biased, rng.take(), stream_of(size, rng))
-    else:
-        span, arguments = _deterministic, (*arrays, room, numbers, flushed)
-    if size < _SMALL:
-        span(0, size, *arguments)  # soon done
-    else:
-        in_threads(size, lambda begin, end: span(begin, end, *arguments))
+    round_flat(x.ravel(), None if v is None else v.ravel(), target.ravel(), room, rule, rng)
     if out is None or target is out:
         return target
     out[...] = target
     return out
+
+
+def round_flat(x, v, out, room: int, rule: Rule, rng) -> None:
+    """Round a contiguous array with one axis to another; `room` is BLOCK if `out` is also `x` or `v`, else 0."""
+    numbers, flushed, biased, stochastic = rule
+    size = x.size
+    if stochastic:
+        span, arguments = _stochastic, (x, v, out, room, numbers, flushed, biased, rng.take(), stream_of(size, rng))
+    else:
+        span, arguments = _deterministic, (x, out, room, numbers, flushed)
+    if size < _SMALL:
+        span(0, size, *arguments)  # soon done
+    else:
+        in_threads(size, lambda begin, end: span(begin, end, *arguments))
 
 
 def _signed(word):

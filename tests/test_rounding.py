@@ -213,6 +213,26 @@ def test_out_may_overlap_with_v(shift):
     assert_same_bits(round_to(x, "binary8", "signed_SR_eps(0.4)", Philox(14), v=v, out=out), expected)
 
 
+@each_scheme
+@each_dtype
+@pytest.mark.parametrize("replicates", [None, 4])
+@pytest.mark.parametrize("target", ["new", "other", "x", "v"])
+def test_a_view_is_rounded_as_an_array_with_memory_of_its_own(scheme, dtype, replicates, target):
+    x = np.random.default_rng(5).standard_normal((4, 300)).astype(dtype)
+
+    def result(owned):
+        arrays = {"x": x.copy(), "v": directions(x), "other": np.zeros_like(x), "new": None}
+        if not owned:
+            arrays = {name: array if array is None else array[:] for name, array in arrays.items()}
+        out, rng = arrays[target], Philox(17, replicates=replicates)
+        rounded = round_to(arrays["x"], "binary8", scheme, rng, v=arrays["v"], out=out)
+        assert out is None or rounded is out
+        return rounded, round_to(rounded, "e4m3", scheme, rng, v=arrays["v"])
+
+    for actual, expected in zip(result(owned=True), result(owned=False), strict=True):
+        assert_same_bits(actual, expected)
+
+
 @pytest.mark.parametrize("scheme", ["RN", "SR"])
 def test_scalars_arrays_without_axes_and_empty_arrays(scheme):
     assert round_to(1.1, "binary8", scheme, Philox(1)) in (1.0, 1.25)
