@@ -27,6 +27,7 @@ _WORKER = Path(__file__).with_name("worker.py")
 _ORDER = "task.json"
 _MOST_ATTEMPTS = 3
 _LOOK_EVERY = 0.1  # seconds
+_SHARE_OF_LOOKS = 0.01  # of a core, at most: where there are thousands of processes a look is slow
 _TELL_EVERY = 0.5
 
 
@@ -70,7 +71,8 @@ class Outcome:
     state : {"ok", "up to date", "failed", "not run"}
     seconds : float
     memory : int
-        The most bytes that its processes held together, as seen ten times a second.
+        The most bytes that its processes held together, as seen several times a second; more seldom on a machine with
+        thousands of processes.
     figures : tuple of str
         Names of the figures that it made; empty after a failure.
     problem : str or None
@@ -146,7 +148,7 @@ class _Watched:
     def __init__(self, task, staged, staging):
         self.task, self.staged, self.staging = task, staged, staging
         self.memory, self._start, self._told, self._seen = 0, time.monotonic(), 0.0, (None, 0)
-        self._family, self._started = [], time.time()
+        self._family, self._started, self._look_at = [], time.time(), 0.0
 
     def run(self):
         """Run it to its end; return None if the notebook has succeeded, else why not in one line."""
@@ -195,8 +197,11 @@ class _Watched:
             )
 
     def _look(self, process):
-        self._family = _processes(process.pid)
-        self.memory = max(self.memory, sum(map(_resident, self._family)))
+        if self._seconds() >= self._look_at:
+            begun = time.thread_time()
+            self._family = _processes(process.pid)
+            self.memory = max(self.memory, sum(map(_resident, self._family)))
+            self._look_at = self._seconds() + (time.thread_time() - begun) / _SHARE_OF_LOOKS
         if self._seconds() - self._told > _TELL_EVERY:
             self._told = self._seconds()
             cell, cells = self._cells()

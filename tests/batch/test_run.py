@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
@@ -108,6 +109,22 @@ def test_an_outcome_names_figures_and_notebook(outcomes, out):
     assert outcome.notebook == str(out / "notebooks" / "one.ipynb")
     assert 0 < outcome.seconds < 60
     assert outcome.memory > 10**7
+
+
+def test_watching_takes_a_hundredth_of_a_core_even_where_a_look_is_slow(notebooks, tmp_path, monkeypatch):
+    processes, looks = supervise._processes, []
+
+    def slow(pid):
+        begun = time.thread_time()
+        while time.thread_time() - begun < 0.1:
+            pass
+        looks.append(pid)
+        return processes(pid)
+
+    monkeypatch.setattr(supervise, "_processes", slow)
+    outcome = run([notebooks["one"]], tmp_path)["one"]
+    assert outcome.state == "ok"
+    assert 2 <= len(looks) <= 2 + outcome.seconds / 10  # the first, and the last that ends what is left
 
 
 def test_parameters_reach_the_notebook(outcomes, out):
