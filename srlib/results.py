@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import ttest_1samp
 
 from srlib.bounds import convergence_bound
 from srlib.statistics import holm, plus_minus
@@ -144,6 +143,8 @@ def gain_of_bound(certificate: Mapping) -> float:
 def _p_value(differences):
     if np.ptp(differences) < _LEAST:  # one replicate, or none that differs: no spread to compare with
         return 1.0 if len(differences) == 1 or abs(differences[0]) < _LEAST else 0.0
+    from scipy.stats import ttest_1samp  # takes a second to import, which not all that is here needs
+
     return float(ttest_1samp(differences, 0.0).pvalue)
 
 
