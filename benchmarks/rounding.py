@@ -1,7 +1,7 @@
 """Speed of `round_to` and of what is made of it: nanoseconds an element, beside a copy, a floor and peers.
 
 The floor of a fused kernel is the larger of two times, taken in as many threads as the kernel has: a copy of the same
-array, and a fill of as many Philox words that stay in cache. Peers, which take long, are timed on 10^5 elements.
+array, and a fill of as many Philox words that stay in cache. Peers, which take long, are timed less often.
 """
 
 import json
@@ -68,7 +68,7 @@ def peers(size):
     """Yield nanoseconds an element of other ways to round to binary8, for each dtype."""
     for dtype in REALS:
         x, _, out = arrays(dtype, size)
-        timed = {name: partial(best, function, 1) for name, function in _ways(x, out).items()}
+        timed = {name: partial(best, function, budget=0.5) for name, function in _ways(x, out).items()}
         yield {"dtype": np.dtype(dtype).name} | {name: t / size * 1e9 for name, t in least(timed, 3).items()}
 
 

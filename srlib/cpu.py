@@ -30,7 +30,7 @@ _SHIFT = np.uint64(32)
 jit = numba.njit(nogil=True, cache=True, boundscheck=False)
 
 
-_Grid = namedtuple("_Grid", NUMBERS)
+_Grid = namedtuple("_Grid", (*NUMBERS, "inside", "flushed"))  # the numbers and the layout of a `Rule`
 
 
 def _llvm_function(name, arity):
@@ -53,10 +53,11 @@ _abs = _llvm_function("llvm.fabs", 1)
 
 
 @intrinsic
-def _binade(typing, magnitude, emin):
-    """Return 2^e and 2^(1 − e) in the type of a number without sign, where e is its exponent but at least emin.
+def _binade(typing, magnitude, emin, shift):
+    """Return 2^e and 2^(1 + shift − e) in the type of a number without sign, where e is its exponent but at least emin.
 
-    Of an infinity they are an infinity and the smallest normal number.
+    The exponent of an infinity is the one beyond the largest. Both must be numbers of the type, but for a shift of
+    None, which is 0: then the latter, of an infinity, is the smallest normal number.
     """
     width, stored, bias = (32, 23, 127) if magnitude == types.float32 else (64, 52, 1023)
 
@@ -66,17 +67,23 @@ def _binade(typing, magnitude, emin):
         constant = partial(ir.Constant, whole)
 
         def larger(x, y):  # one instruction of numbers everywhere, and of integers of 64 bits not with AVX2
-            return builder.select(builder.fcmp_ordered("<", x, y), y, x)
+            return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+        def narrowed(x):
+            return builder.trunc(x, whole) if width < 64 else x
 
         power = builder.bitcast(builder.and_(builder.bitcast(arguments[0], whole), constant(-one)), real)
-        emin = builder.trunc(arguments[1], whole) if width < 64 else arguments[1]
-        lowest = builder.bitcast(builder.shl(builder.add(emin, constant(bias)), constant(stored)), real)
-        power = larger(power, lowest)
-        inverse = builder.sub(constant((2 * bias + 1) * one), builder.bitcast(power, whole))
-        inverse = larger(builder.bitcast(inverse, real), builder.bitcast(constant(one), real))
+        lowest = builder.shl(builder.add(narrowed(arguments[1]), constant(bias)), constant(stored))
+        power = larger(power, builder.bitcast(lowest, real))
+        pivot = constant((2 * bias + 1) * one)
+        if shift != types.none:
+            pivot = builder.add(pivot, builder.shl(narrowed(arguments[2]), constant(stored)))
+        inverse = builder.bitcast(builder.sub(pivot, builder.bitcast(power, whole)), real)
+        if shift == types.none:
+            inverse = larger(inverse, builder.bitcast(constant(one), real))
         return context.make_tuple(builder, signature.return_type, [power, inverse])
 
-    return types.UniTuple(magnitude, 2)(magnitude, types.int64), generate
+    return types.UniTuple(magnitude, 2)(magnitude, types.int64, shift), generate
 
 
 @intrinsic
@@ -93,39 +100,61 @@ def _times_sign(typing, x, y):
     return x(x, x), generate
 
 
-@intrinsic
-def _is_below(typing, word, shift, threshold):
-    """Tell whether a uint32, shifted to the right, is below the whole number that is nearest to a threshold.
+def _scaled(builder, kind, x, scale, y):
+    """Build x·scale + y for a power of two: one rounding, and one instruction where there is such a one."""
+    declared = builder.module.declare_intrinsic("llvm.fmuladd", [kind], ir.FunctionType(kind, [kind] * 3))
+    return builder.call(declared, [x, scale, y])
 
-    A float64 is rounded by the sum with 2^52 and compared with 2^52 + word. A float32 becomes a word; one that is not
-    from 0 below 2^32 would become what the machine likes.
+
+@intrinsic
+def _scaled_sum(typing, x, scale, y):
+    """Return x·scale + y for a power of two."""
+
+    def generate(context, builder, signature, arguments):
+        return _scaled(builder, context.get_value_type(x), *arguments)
+
+    return x(x, x, x), generate
+
+
+@intrinsic
+def _is_below(typing, word, shift, x, scale):
+    """Tell whether a uint32, shifted to the right, is below the whole number that is nearest to x·scale.
+
+    A float64 is rounded by the sum with 2^52 and compared with 2^52 + word. A float32 becomes a word: the first bit by
+    itself, as AVX2 converts to integers with a sign; one that is not from 0 below 2^32 becomes what the machine likes.
     """
 
     def generate(context, builder, signature, arguments):
         bits, wide, double = builder.lshr(arguments[0], arguments[1]), ir.IntType(64), ir.DoubleType()
-        if threshold == types.float64:
+        if x == types.float64:
             number = builder.or_(builder.zext(bits, wide), ir.Constant(wide, (1023 + 52) << 52))
-            whole = builder.fadd(arguments[2], ir.Constant(double, 2.0**52))
+            whole = _scaled(builder, double, *arguments[2:], ir.Constant(double, 2.0**52))
             return builder.fcmp_ordered("<", builder.bitcast(number, double), whole)
-        nearest = builder.module.declare_intrinsic("llvm.rint", [ir.FloatType()])
-        whole = builder.call(nearest, [arguments[2]])
-        return builder.icmp_unsigned("<", bits, builder.fptoui(whole, ir.IntType(32)))
+        single, word = ir.FloatType(), ir.IntType(32)
+        nearest = builder.module.declare_intrinsic("llvm.lrint", [word, single], ir.FunctionType(word, [single]))
+        threshold, half = builder.fmul(*arguments[2:]), ir.Constant(single, 2.0**31)
+        large = builder.fcmp_ordered(">=", threshold, half)
+        rest = builder.fsub(threshold, builder.select(large, half, ir.Constant(single, 0.0)))
+        first = builder.select(large, ir.Constant(word, 1 << 31), ir.Constant(word, 0))
+        return builder.icmp_unsigned("<", bits, builder.or_(builder.call(nearest, [rest]), first))
 
-    return types.boolean(types.uint32, types.uint32, threshold), generate
+    return types.boolean(types.uint32, types.uint32, x, x), generate
 
 
-def _is_below_any(word, shift, threshold, full, top):
-    """Tell the same where a threshold may be below 0, or above `top`; from `full` on every word is below it."""
+def _is_below_any(word, shift, threshold, full, v):
+    """Tell the same of a threshold that may be 2^32 or more, or with v below 0; from `full` on every word is below."""
 
 
 @overload(_is_below_any)
-def _below_any(word, shift, threshold, full, top):
+def _below_any(word, shift, threshold, full, v):
     if threshold == types.float64:
-        return lambda word, shift, threshold, full, top: _is_below(word, shift, threshold)
+        return lambda word, shift, threshold, full, v: _is_below(word, shift, threshold, 1.0)
+    one, zero = np.float32(1), np.float32(0)
+    if v == types.none:
+        return lambda word, shift, threshold, full, v: _is_below(word, shift, threshold, one) | (threshold >= full)
 
-    def within(word, shift, threshold, full, top):
-        inside = min(max(threshold, _like(top, 0.0)), top)
-        return _is_below(word, shift, inside) | (threshold >= full)
+    def within(word, shift, threshold, full, v):
+        return _is_below(word, shift, threshold if threshold > zero else zero, one) | (threshold >= full)
 
     return within
 
@@ -198,15 +227,19 @@ def fill_words(words, counter, draw, replicate, seed):
 
 
 @jit
-def _locate(magnitude, grid, flushed):
-    """Return significand, theta and gap: magnitude = (significand + theta)·gap. `flushed` is None for most formats."""
-    up, down = _binade(magnitude, grid.emin)
-    if flushed is None:
-        scaled, gap = magnitude * down * grid.to_integer, grid.from_integer * up
+def _locate(magnitude, grid):
+    """Return significand, theta and gap: magnitude = (significand + theta)·gap."""
+    if grid.inside is not None:
+        up, down = _binade(magnitude, grid.emin, grid.precision - 2)
+        scaled, gap = magnitude * down, grid.from_integer * up
     else:
-        deep = magnitude < grid.below
-        scaled = magnitude * down * (_like(magnitude, 0.5) if deep else grid.to_integer)
-        gap = up if deep else grid.from_integer * up
+        up, down = _binade(magnitude, grid.emin, None)
+        if grid.flushed is None:
+            scaled, gap = magnitude * down * grid.to_integer, grid.from_integer * up
+        else:
+            deep = magnitude < grid.below
+            scaled = magnitude * down * (_like(magnitude, 0.5) if deep else grid.to_integer)
+            gap = up if deep else grid.from_integer * up
     significand = _floor(scaled)
     return significand, scaled - significand, gap
 
@@ -230,17 +263,18 @@ def _part(x, start, count, scratch):
 
 
 @jit
-def make_grid(numbers):
+def make_grid(numbers, layout):
     n = numbers
-    return _Grid(np.int64(n[0]), n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9])
+    whole = np.int64(n[0]), np.int64(n[1])
+    return _Grid(*whole, n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], *layout)
 
 
 @jit
-def deterministic_block(source, target, grid, flushed):
+def deterministic_block(source, target, grid):
     """Round away from zero where theta is above the threshold of the sign of x, or at it and the significand odd."""
     for i in range(source.size):
         magnitude = _abs(source[i])
-        significand, theta, gap = _locate(magnitude, grid, flushed)
+        significand, theta, gap = _locate(magnitude, grid)
         threshold = grid.negative if source[i] < 0 else grid.positive
         half = significand * _like(theta, 0.5)
         away = (theta > threshold) | ((theta == threshold) & (half != _floor(half)))
@@ -249,24 +283,25 @@ def deterministic_block(source, target, grid, flushed):
 
 
 @jit
-def stochastic_block(source, v, target, word, grid, flushed, biased, bits):
+def stochastic_block(source, v, target, word, grid, biased, bits):
     """Round away from zero with probability theta, theta + eps, or theta − sign(x)·sign(v)·eps.
 
     That is if it is not `biased`, for a `v` of None, and else.
     """
-    eps, top, zero = grid.eps, grid.top, _like(grid.top, 0.0)
-    scale, full, shift = _like(top, 2.0**bits), _like(top, 2.0**bits - 0.5), np.uint32(32 - bits)
+    zero, scale, shift = _like(grid.eps, 0.0), _like(grid.eps, 2.0**bits), np.uint32(32 - bits)
+    full, outward = _like(grid.eps, 2.0**bits - 0.5), grid.eps * scale
     for i in range(source.size):
         magnitude = _abs(source[i])
-        significand, theta, gap = _locate(magnitude, grid, flushed)
+        significand, theta, gap = _locate(magnitude, grid)
         lower = significand * gap
         if biased is None:  # 0 <= theta < 1, and 0 for a value of the format
-            away = _is_below(word[i], shift, theta * scale)
+            away = _is_below(word[i], shift, theta, scale)
         else:
-            leaning = -eps
+            leaning = outward
             if v is not None:
-                leaning = _times_sign(_times_sign(eps, v[i]), source[i]) if _abs(v[i]) > zero else zero
-            away = _is_below_any(word[i], shift, (theta - leaning) * scale, full, top) & (lower != magnitude)
+                leaning = _times_sign(_times_sign(-outward, v[i]), source[i]) if (v[i] < 0) | (v[i] > 0) else zero
+            threshold = _scaled_sum(theta, scale, leaning)
+            away = _is_below_any(word[i], shift, threshold, full, v) & (lower != magnitude)
         target[i] = _finish(source[i], lower, gap, away, grid)
 
 
@@ -285,19 +320,20 @@ def draw_words(words, start, count, draw, stream):
 
 
 @jit
-def _deterministic(begin, end, x, out, room, numbers, flushed):
+def _deterministic(begin, end, x, out, room, numbers, layout):
     """Round elements begin to end; `room` is BLOCK where `out` is also `x`, else 0."""
-    scratch, grid = np.empty(room, x.dtype), make_grid(numbers)
+    scratch, grid = np.empty(room, x.dtype), make_grid(numbers, layout)
     for start in range(begin, end, BLOCK):
         count = min(BLOCK, end - start)
         source, target = _part(x, start, count, scratch), out[start : start + count]
-        deterministic_block(source, target, grid, flushed)
+        deterministic_block(source, target, grid)
 
 
 @jit
-def _stochastic(begin, end, x, v, out, room, numbers, flushed, biased, draw, stream):
+def _stochastic(begin, end, x, v, out, room, numbers, layout, biased, draw, stream):
     """Round elements begin to end; `room` is BLOCK where `out` is also `x` or `v`, else 0."""
-    grid, words, aside = make_grid(numbers), np.empty(BLOCK + SPARE, np.uint32), np.empty((2, room), x.dtype)
+    grid, words = make_grid(numbers, layout), np.empty(BLOCK + SPARE, np.uint32)
+    aside = np.empty((2, room), x.dtype)
     row, bits = stream[0], stream[4]
     start = begin
     while start < end:
@@ -305,20 +341,20 @@ def _stochastic(begin, end, x, v, out, room, numbers, flushed, biased, draw, str
         word = draw_words(words, start, count, draw, stream)
         source, target = _part(x, start, count, aside[0]), out[start : start + count]
         if v is None:
-            stochastic_block(source, None, target, word, grid, flushed, biased, bits)
+            stochastic_block(source, None, target, word, grid, biased, bits)
         else:
             direction = _part(v, start, count, aside[1])
-            stochastic_block(source, direction, target, word, grid, flushed, biased, bits)
+            stochastic_block(source, direction, target, word, grid, biased, bits)
         start += count
 
 
 @jit
-def _step(begin, end, x, g, out, t, signed, flushed, numbers2, biased2, draw2, numbers3, biased3, draw3, stream):
+def _step(begin, end, x, g, out, t, signed, layout, numbers2, biased2, draw2, numbers3, biased3, draw3, stream):
     """Write fl(x − fl(t·g)) for elements begin to end; `signed` is None if the outer rounding takes no direction.
 
     `draw2`, `draw3` are None if the inner, the outer rounding needs no words.
     """
-    grid2, grid3, words = make_grid(numbers2), make_grid(numbers3), np.empty(BLOCK + SPARE, np.uint32)
+    grid2, grid3, words = make_grid(numbers2, layout), make_grid(numbers3, layout), np.empty(BLOCK + SPARE, np.uint32)
     exact, u = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
     row, bits = stream[0], stream[4]
     start = begin
@@ -329,20 +365,20 @@ def _step(begin, end, x, g, out, t, signed, flushed, numbers2, biased2, draw2, n
         for i in range(count):
             source[i] = t * slope[i]
         if draw2 is None:
-            deterministic_block(source, moved, grid2, flushed)
+            deterministic_block(source, moved, grid2)
         else:
             word = draw_words(words, start, count, draw2, stream)
-            stochastic_block(source, None, moved, word, grid2, flushed, biased2, bits)
+            stochastic_block(source, None, moved, word, grid2, biased2, bits)
         for i in range(count):
             source[i] = now[i] - moved[i]
         if draw3 is None:
-            deterministic_block(source, target, grid3, flushed)
+            deterministic_block(source, target, grid3)
         else:
             word = draw_words(words, start, count, draw3, stream)
             if signed is None:
-                stochastic_block(source, None, target, word, grid3, flushed, biased3, bits)
+                stochastic_block(source, None, target, word, grid3, biased3, bits)
             else:
-                stochastic_block(source, moved, target, word, grid3, flushed, biased3, bits)
+                stochastic_block(source, moved, target, word, grid3, biased3, bits)
         start += count
 
 
@@ -362,7 +398,7 @@ def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool
     out, sites = np.empty_like(flat), []
     for rule in (multiply, update):
         sites += rule.numbers, rule.biased, rng.take() if rule.stochastic else None
-    constants = float(stepsize), True if signed else None, multiply.flushed
+    constants = float(stepsize), True if signed else None, multiply.layout
     arguments = flat, slope, out, *constants, *sites, stream_of(flat.size, rng)
     in_threads(flat.size, lambda begin, end: _step(begin, end, *arguments))
     return out.reshape(x.shape)
@@ -403,12 +439,12 @@ def round_array(x, v, out, rule: Rule, rng=None):
 
 def round_flat(x, v, out, room: int, rule: Rule, rng) -> None:
     """Round a contiguous array with one axis to another; `room` is BLOCK if `out` is also `x` or `v`, else 0."""
-    numbers, flushed, biased, stochastic = rule
+    numbers, layout, biased, stochastic = rule
     size = x.size
     if stochastic:
-        span, arguments = _stochastic, (x, v, out, room, numbers, flushed, biased, rng.take(), stream_of(size, rng))
+        span, arguments = _stochastic, (x, v, out, room, numbers, layout, biased, rng.take(), stream_of(size, rng))
     else:
-        span, arguments = _deterministic, (x, out, room, numbers, flushed)
+        span, arguments = _deterministic, (x, out, room, numbers, layout)
     if size < _SMALL:
         span(0, size, *arguments)  # soon done
     else:

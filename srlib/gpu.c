@@ -27,13 +27,12 @@ typedef struct {
     long long rows, row;    /* replicates, and elements of each */
     long long first, step;  /* numbers of the replicates */
     unsigned long long draw, seed;
-    double emin;
+    double emin, precision; /* the latter of use to the other kernels */
     double to_integer, from_integer; /* 2^(p - 2), 2^(1 - p) */
     double below;                    /* 2^emin where there are no subnormals, else 0 */
     double largest, overflow;
     double positive, negative; /* of deterministic schemes: away where theta is above that of the sign of x */
     double eps; /* of the others: away with probability theta + eps, with v theta - sign(x) sign(v) eps */
-    double top; /* largest number of the carrier below 2^32: of use to the other kernels */
     long long bits; /* of a word that are used, 0 for schemes without words */
     long long wide; /* whether groups are aligned and contiguous in all arrays */
     long long dimensions;

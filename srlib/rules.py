@@ -7,6 +7,7 @@ import numpy as np
 # What the numbers of a rule are, in this order.
 NUMBERS = (
     "emin",
+    "precision",
     "to_integer",  # 2^(p − 2): half of what makes a significand of |x| / 2^e
     "from_integer",  # 2^(1 − p)
     "below",  # 2^emin where there are no subnormals, else 0
@@ -15,7 +16,6 @@ NUMBERS = (
     "positive",  # of deterministic schemes: the magnitude moves up where theta is above the one of the sign of x,
     "negative",  # or equal to it and the significand odd
     "eps",  # of stochastic ones
-    "top",  # the largest number below 2^32
 )
 
 
@@ -23,7 +23,7 @@ class Rule(NamedTuple):
     """A format and a scheme, as the kernels want them. A flag is True or None, on which Numba compiles anew."""
 
     numbers: np.ndarray  # `NUMBERS`, of the carrier's type: one array, which a kernel takes faster than its elements
-    flushed: bool | None  # whether there are no subnormals
+    layout: tuple[bool | None, bool | None]  # whether the format is well inside the carrier; has no subnormals
     biased: bool | None  # whether a stochastic scheme adds something to theta
     stochastic: bool
 
@@ -45,7 +45,9 @@ def make_rule(
     and negative numbers.
     """
     real = np.dtype(carrier).type
-    top = np.nextafter(real(2**32), real(0))
     scales = 2.0 ** (precision - 2), 2.0 ** (1 - precision), flushed or 0, largest, overflow
-    numbers = np.array([emin, *scales, *thresholds, eps or 0, top], real)
-    return Rule(numbers, None if flushed is None else True, None if eps is None else True, stochastic)
+    numbers = np.array([emin, precision, *scales, *thresholds, eps or 0], real)
+    # With subnormals, and 2^(p − 1 − e) a normal number of the carrier for all its exponents e, even that of infinity.
+    inside = flushed is None and precision > 2 and precision - 1 - emin < np.finfo(real).maxexp
+    layout = True if inside else None, None if flushed is None else True
+    return Rule(numbers, layout, None if eps is None else True, stochastic)

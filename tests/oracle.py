@@ -24,6 +24,7 @@ FORMATS = [
     Format("saturating", 5, -9, 3, overflow="saturate"),
     Format("narrow", 2, 0, 0, overflow="nan"),
     Format("high", 4, 100, 120),
+    Format("deep", 3, -125, 127),  # the scale of a significand is the largest power of two of float32
 ]
 ML_DTYPES = {
     "binary8": ml_dtypes.float8_e5m2,
