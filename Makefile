@@ -61,12 +61,12 @@ lint: $(installed) ## ruff: rules and formatting, notebooks too; mypy: the types
 
 lock: ## pin what pyproject.toml asks for, keeping the pins that still fit (needs uv)
 	uv pip compile pyproject.toml --extra dev --quiet --output-file requirements.lock \
-	    --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-	    --custom-compile-command 'make lock'
+	    --universal --python-version 3.11 --fork-strategy fewest \
+	    --generate-hashes --no-strip-extras --custom-compile-command 'make lock'
 
 	uv pip compile pyproject.toml --extra bench --quiet --output-file benchmarks/requirements.lock \
-	    --constraint requirements.lock --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-	    --custom-compile-command 'make lock'
+	    --constraint requirements.lock --universal --python-version 3.11 --fork-strategy fewest \
+	    --generate-hashes --no-strip-extras --custom-compile-command 'make lock'
 
 clean: ## remove what was built, but not the environment
 	rm -rf build dist *.egg-info .hypothesis .pytest_cache .ruff_cache .mypy_cache
