@@ -53,11 +53,11 @@ _abs = _llvm_function("llvm.fabs", 1)
 
 
 @intrinsic
-def _binade(typing, magnitude, emin, shift):
-    """Return 2^e and 2^(1 + shift − e) in the type of a number without sign, where e is its exponent but at least emin.
+def _binade(typing, magnitude, smallest, scale):
+    """Return 2^e and scale·2^(1 − e) for a magnitude, where e is its exponent, but at least that of `smallest`.
 
-    The exponent of an infinity is the one beyond the largest. Both must be numbers of the type, but for a shift of
-    None, which is 0: then the latter, of an infinity, is the smallest normal number.
+    Both `smallest` and `scale` are powers of two. The exponent of an infinity is the one beyond the largest. The two
+    must be normal numbers, but for a scale of None, which is 1: then the latter, of an infinity, is the smallest one.
     """
     width, stored, bias = (32, 23, 127) if magnitude == types.float32 else (64, 52, 1023)
 
@@ -69,21 +69,17 @@ def _binade(typing, magnitude, emin, shift):
         def larger(x, y):  # one instruction of numbers everywhere, and of integers of 64 bits not with AVX2
             return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
-        def narrowed(x):
-            return builder.trunc(x, whole) if width < 64 else x
-
         power = builder.bitcast(builder.and_(builder.bitcast(arguments[0], whole), constant(-one)), real)
-        lowest = builder.shl(builder.add(narrowed(arguments[1]), constant(bias)), constant(stored))
-        power = larger(power, builder.bitcast(lowest, real))
+        power = larger(power, arguments[1])
         pivot = constant((2 * bias + 1) * one)
-        if shift != types.none:
-            pivot = builder.add(pivot, builder.shl(narrowed(arguments[2]), constant(stored)))
+        if scale != types.none:
+            pivot = builder.add(constant((bias + 1) * one), builder.bitcast(arguments[2], whole))
         inverse = builder.bitcast(builder.sub(pivot, builder.bitcast(power, whole)), real)
-        if shift == types.none:
+        if scale == types.none:
             inverse = larger(inverse, builder.bitcast(constant(one), real))
         return context.make_tuple(builder, signature.return_type, [power, inverse])
 
-    return types.UniTuple(magnitude, 2)(magnitude, types.int64, shift), generate
+    return types.UniTuple(magnitude, 2)(magnitude, magnitude, scale), generate
 
 
 @intrinsic
@@ -230,10 +226,10 @@ def fill_words(words, counter, draw, replicate, seed):
 def _locate(magnitude, grid):
     """Return significand, theta and gap: magnitude = (significand + theta)·gap."""
     if grid.inside is not None:
-        up, down = _binade(magnitude, grid.emin, grid.precision - 2)
+        up, down = _binade(magnitude, grid.smallest_normal, grid.to_integer)
         scaled, gap = magnitude * down, grid.from_integer * up
     else:
-        up, down = _binade(magnitude, grid.emin, None)
+        up, down = _binade(magnitude, grid.smallest_normal, None)
         if grid.flushed is None:
             scaled, gap = magnitude * down * grid.to_integer, grid.from_integer * up
         else:
@@ -265,8 +261,7 @@ def _part(x, start, count, scratch):
 @jit
 def make_grid(numbers, layout):
     n = numbers
-    whole = np.int64(n[0]), np.int64(n[1])
-    return _Grid(*whole, n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], *layout)
+    return _Grid(n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], *layout)
 
 
 @jit

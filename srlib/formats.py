@@ -215,7 +215,7 @@ class Format:
         xp = array_namespace(x)
         magnitude = xp.where(xp.isfinite(x), xp.abs(x), xp.zeros_like(x))
         flat = xp.reshape(magnitude, (-1,))
-        binades, gaps = (xp.asarray(table, dtype=x.dtype, device=device(x)) for table in self._binades(carrier(x)))
+        binades, gaps = (xp.asarray(table, device=device(x)) for table in self._binades(carrier(x)))
         binade = xp.searchsorted(binades, flat, side="right")
         gap = xp.reshape(xp.take(gaps, binade, axis=0), x.shape)
         scaled = magnitude / gap
@@ -240,11 +240,11 @@ class Format:
         return y
 
     @lru_cache(maxsize=64)  # noqa: B019  (formats are few and small)
-    def _binades(self, carrier: str) -> tuple[list[float], list[float]]:
+    def _binades(self, carrier: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the lower ends of the carrier's binades from emin on, and the gap below, in and above each."""
-        tops = range(self.emin, _CARRIERS[carrier][2] + 1)
-        gaps = [math.ldexp(1.0, e - self.precision + 1) for e in tops]
-        return [math.ldexp(1.0, e) for e in tops], [self.smallest_subnormal, *gaps]
+        ends = np.ldexp(1.0, np.arange(self.emin, _CARRIERS[carrier][2] + 1))
+        gaps = np.ldexp(ends, 1 - self.precision)
+        return ends.astype(carrier), np.append(self.smallest_subnormal, gaps).astype(carrier)
 
 
 _CARRIERS = {"float32": (24, -126, 127), "float64": (53, -1022, 1023)}

@@ -27,9 +27,9 @@ typedef struct {
     long long rows, row;    /* replicates, and elements of each */
     long long first, step;  /* numbers of the replicates */
     unsigned long long draw, seed;
-    double emin, precision; /* the latter of use to the other kernels */
+    double smallest_normal;
     double to_integer, from_integer; /* 2^(p - 2), 2^(1 - p) */
-    double below;                    /* 2^emin where there are no subnormals, else 0 */
+    double below;                    /* the smallest normal number where there are no subnormals, else 0 */
     double largest, overflow;
     double positive, negative; /* of deterministic schemes: away where theta is above that of the sign of x */
     double eps; /* of the others: away with probability theta + eps, with v theta - sign(x) sign(v) eps */
@@ -97,9 +97,10 @@ FUNCTION REAL round_one(const Task *task, REAL x, REAL v, unsigned word)
     REAL magnitude = (REAL)fabs(x);
     if (magnitude - magnitude != 0) /* not finite */
         return x == x ? (REAL)copysign((REAL)task->overflow, x) : x;
-    int exponent = exponent_of(magnitude), deep = magnitude < (REAL)task->below;
-    if (exponent < (int)task->emin)
-        exponent = (int)task->emin;
+    int exponent = exponent_of(magnitude), lowest = exponent_of((REAL)task->smallest_normal);
+    int deep = magnitude < (REAL)task->below;
+    if (exponent < lowest)
+        exponent = lowest;
     /* Two factors, as their product can be too large for the carrier; exactly what the other kernels do. */
     REAL scaled = magnitude * power_of_two(1 - exponent) * (deep ? (REAL)0.5 : (REAL)task->to_integer);
     REAL significand = (REAL)floor(scaled), theta = scaled - significand;

@@ -24,9 +24,9 @@ def round_array(x, fmt: Format, scheme: Scheme, rng: Philox | None, v=None):
         Direction, for a signed scheme.
     """
     xp = array_namespace(x)
-    significand, gap, _ = fmt.locate(x)
+    located = significand, gap, _ = fmt.locate(x)
     lower = significand * gap
-    away = _moves_away(xp, scheme.prob_away(x, fmt, v), scheme, rng)
+    away = _moves_away(xp, scheme.prob_away(x, located, v), scheme, rng)
     exceeds = (lower > fmt.largest) | (away & (lower == fmt.largest)) | xp.isinf(x)
     magnitude = lower + xp.where(away & ~exceeds, gap, xp.zeros_like(gap))
     overflowed = {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow]

@@ -103,13 +103,11 @@ def _round_plain(x: Any, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -> A
 
     With more checks and more views a short call would take half as long again.
     """
-    if not (cpu and type(x) is np.ndarray and x.flags.num & _READ == _READ and x.shape):
+    if not (cpu and _is_plain(x, x, _READ) and x.shape):
+        return None
+    if (v is not None and not _is_plain(v, x, _READ)) or (out is not None and not _is_plain(out, x, _WRITTEN)):
         return None
     dtype, shape = x.dtype, x.shape
-    if v is not None and not _is_plain(v, dtype, shape, _READ):
-        return None
-    if out is not None and not _is_plain(out, dtype, shape, _WRITTEN):
-        return None
     try:
         _, scheme, rule = _parsed_once(fmt, scheme, _CARRIERS[dtype])
     except (KeyError, TypeError):
@@ -129,10 +127,11 @@ def _round_plain(x: Any, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -> A
     return target
 
 
-def _is_plain(array: Any, dtype: np.dtype, shape: tuple[int, ...], flags: int) -> bool:
-    return (
-        type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.num & flags == flags
-    )
+def _is_plain(array: Any, x: Any, flags: int) -> bool:
+    """Tell whether a NumPy array has such flags, and the dtype and the shape of x."""
+    if type(array) is not np.ndarray or array.flags.num & flags != flags:
+        return False
+    return array is x or (array.dtype is x.dtype and array.shape == x.shape)
 
 
 def is_compiled(x: Array) -> bool:
@@ -161,10 +160,9 @@ def _parsed_once(fmt: Format | str, scheme: Scheme | str, carrier: str) -> tuple
     fmt, scheme = Format.parse(fmt), Scheme.parse(scheme)
     fmt.check_carrier(np.empty(0, carrier))
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow]
-    flushed = None if fmt.subnormals else fmt.smallest_normal
     eps = scheme.eps if scheme.signed or scheme.eps else None
     thresholds = _THRESHOLDS.get(scheme.name, (0.0, 0.0))
-    numbers = fmt.precision, fmt.emin, flushed, fmt.largest, overflow
+    numbers = fmt.precision, fmt.emin, fmt.subnormals, fmt.largest, overflow
     rule = make_rule(carrier, *numbers, scheme.stochastic, eps, thresholds)
     return fmt, scheme, rule
 

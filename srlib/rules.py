@@ -6,11 +6,10 @@ import numpy as np
 
 # What the numbers of a rule are, in this order.
 NUMBERS = (
-    "emin",
-    "precision",
+    "smallest_normal",
     "to_integer",  # 2^(p − 2): half of what makes a significand of |x| / 2^e
     "from_integer",  # 2^(1 − p)
-    "below",  # 2^emin where there are no subnormals, else 0
+    "below",  # the smallest normal number where there are no subnormals, else 0
     "largest",
     "overflow",  # what replaces a magnitude beyond the largest
     "positive",  # of deterministic schemes: the magnitude moves up where theta is above the one of the sign of x,
@@ -32,7 +31,7 @@ def make_rule(
     carrier: str,
     precision: int,
     emin: int,
-    flushed: float | None,
+    subnormals: bool,
     largest: float,
     overflow: float,
     stochastic: bool,
@@ -41,13 +40,13 @@ def make_rule(
 ) -> Rule:
     """Return the rule of a format and a scheme for "float32" or "float64"; see `Rule`.
 
-    `flushed` is None if there are subnormals, `eps` if nothing is added to theta; `thresholds` are those of positive
-    and negative numbers.
+    `eps` is None if nothing is added to theta; `thresholds` are those of positive and negative numbers.
     """
     real = np.dtype(carrier).type
-    scales = 2.0 ** (precision - 2), 2.0 ** (1 - precision), flushed or 0, largest, overflow
-    numbers = np.array([emin, precision, *scales, *thresholds, eps or 0], real)
+    smallest = 2.0**emin
+    scales = smallest, 2.0 ** (precision - 2), 2.0 ** (1 - precision), 0 if subnormals else smallest
+    numbers = np.array([*scales, largest, overflow, *thresholds, eps or 0], real)
     # With subnormals, and 2^(p − 1 − e) a normal number of the carrier for all its exponents e, even that of infinity.
-    inside = flushed is None and precision > 2 and precision - 1 - emin < np.finfo(real).maxexp
-    layout = True if inside else None, None if flushed is None else True
+    inside = subnormals and precision > 2 and precision - 1 - emin < np.finfo(real).maxexp
+    layout = True if inside else None, None if subnormals else True
     return Rule(numbers, layout, None if eps is None else True, stochastic)

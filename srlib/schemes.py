@@ -93,13 +93,14 @@ class Scheme:
         """Whether it needs a direction v."""
         return self.name == "signed_SR_eps"
 
-    def prob_away(self, x: Array, fmt: Format, v: Array | None = None) -> Array:
+    def prob_away(self, x: Array, located: tuple[Array, Array, Array], v: Array | None = None) -> Array:
         """Return the probability of moving away from zero, for elements strictly between two values of the format.
 
         Parameters
         ----------
         x : array of float32 or float64
-        fmt : Format
+        located : three arrays
+            Where the elements lie, as `Format.locate` says.
         v : array of the shape of `x`, for a signed scheme
 
         Returns
@@ -108,7 +109,7 @@ class Scheme:
             Evaluated in the dtype of `x`; 0 for values of the format and for what is not finite.
         """
         xp = array_namespace(x)
-        significand, gap, theta = fmt.locate(x)
+        significand, gap, theta = located
         between = xp.isfinite(x) & (significand * gap != xp.abs(x))
         return xp.where(between, self._prob_away(xp, theta, significand, x, v), xp.zeros_like(x))
 
@@ -158,8 +159,7 @@ def prob_up(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | No
         If `x` or `v` is of another type, `v` is missing or of another shape, there is no such format or scheme, or the
         dtype cannot hold the format.
     """
-    y, fmt, away, xp = _prepare(x, fmt, scheme, v)
-    significand, gap, _ = fmt.locate(y)
+    y, (significand, gap, _), away, xp = _prepare(x, fmt, scheme, v)
     down_is_away = (y < 0) & (significand * gap != xp.abs(y))
     return _finish(xp, y, xp.where(down_is_away, 1 - away, away))
 
@@ -169,8 +169,7 @@ def mean_error(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array |
 
     Parameters, result and errors as for `prob_up`, in the unit of `x`.
     """
-    y, fmt, away, xp = _prepare(x, fmt, scheme, v)
-    significand, gap, theta = fmt.locate(y)
+    y, (significand, gap, theta), away, xp = _prepare(x, fmt, scheme, v)
     theta = xp.where(significand * gap == xp.abs(y), xp.zeros_like(theta), theta)
     return _finish(xp, y, _sign(xp, y, y) * gap * (away - theta))
 
@@ -180,16 +179,17 @@ def variance(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | N
 
     Parameters, result and errors as for `prob_up`, in the unit of `x` squared.
     """
-    y, fmt, away, xp = _prepare(x, fmt, scheme, v)
-    gap = fmt.locate(y)[1]
+    y, (_, gap, _), away, xp = _prepare(x, fmt, scheme, v)
     return _finish(xp, y, gap * gap * away * (1 - away))
 
 
-def _prepare(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array) -> tuple[Array, Format, Array, Any]:
+def _prepare(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array) -> tuple[Array, tuple, Array, Any]:
+    """Return x as an array, where it lies, the probability of moving away from zero, and the namespace of x."""
     y, fmt, scheme = checks.real_array("x", x), Format.parse(fmt), Scheme.parse(scheme)
     fmt.check_carrier(y)
     v = direction(scheme, v, y)
-    return y, fmt, scheme.prob_away(y, fmt, v), array_namespace(y)
+    located = fmt.locate(y)
+    return y, located, scheme.prob_away(y, located, v), array_namespace(y)
 
 
 def direction(scheme: Scheme, v: Array, x: Array) -> Array:
