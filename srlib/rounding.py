@@ -103,11 +103,13 @@ def _round_plain(x: Any, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -> A
 
     With more checks and more views a short call would take half as long again.
     """
-    if not (cpu and _is_plain(x, x, _READ) and x.shape):
-        return None
-    if (v is not None and not _is_plain(v, x, _READ)) or (out is not None and not _is_plain(out, x, _WRITTEN)):
+    if not (cpu and type(x) is np.ndarray and x.flags.num & _READ == _READ and x.shape):
         return None
     dtype, shape = x.dtype, x.shape
+    if v is not None and not _is_plain(v, dtype, shape, _READ):
+        return None
+    if out is not None and not _is_plain(out, dtype, shape, _WRITTEN):
+        return None
     try:
         _, scheme, rule = _parsed_once(fmt, scheme, _CARRIERS[dtype])
     except (KeyError, TypeError):
@@ -127,11 +129,10 @@ def _round_plain(x: Any, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -> A
     return target
 
 
-def _is_plain(array: Any, x: Any, flags: int) -> bool:
-    """Tell whether a NumPy array has such flags, and the dtype and the shape of x."""
-    if type(array) is not np.ndarray or array.flags.num & flags != flags:
-        return False
-    return array is x or (array.dtype is x.dtype and array.shape == x.shape)
+def _is_plain(array: Any, dtype: np.dtype, shape: tuple[int, ...], flags: int) -> bool:
+    return (
+        type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.num & flags == flags
+    )
 
 
 def is_compiled(x: Array) -> bool:
