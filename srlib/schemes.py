@@ -183,7 +183,9 @@ def variance(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | N
     return _finish(xp, y, gap * gap * away * (1 - away))
 
 
-def _prepare(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array) -> tuple[Array, tuple, Array, Any]:
+def _prepare(
+    x: Array, fmt: Format | str, scheme: Scheme | str, v: Array
+) -> tuple[Array, tuple[Array, Array, Array], Array, Any]:
     """Return x as an array, where it lies, the probability of moving away from zero, and the namespace of x."""
     y, fmt, scheme = checks.real_array("x", x), Format.parse(fmt), Scheme.parse(scheme)
     fmt.check_carrier(y)
