@@ -48,6 +48,7 @@ def _llvm_function(name, arity):
 
 # NumPy's own are calls that keep a loop from being vectorised.
 _floor = _llvm_function("llvm.floor", 1)
+_ceil = _llvm_function("llvm.ceil", 1)
 rint = _llvm_function("llvm.rint", 1)
 _abs = _llvm_function("llvm.fabs", 1)
 
@@ -116,8 +117,8 @@ def _scaled_sum(typing, x, scale, y):
 def _is_below(typing, word, shift, x, scale):
     """Tell whether a uint32, shifted to the right, is below the whole number that is nearest to x·scale.
 
-    A float64 is rounded by the sum with 2^52 and compared with 2^52 + word. A float32 becomes a word: the first bit by
-    itself, as AVX2 converts to integers with a sign; one that is not from 0 below 2^32 becomes what the machine likes.
+    A float64 is rounded by the sum with 2^52 and compared with 2^52 + word. A float32 becomes a word, modulo 2^32, as
+    AVX2 converts to integers with a sign; one that is not from 0 below 2^32 becomes what the machine likes.
     """
 
     def generate(context, builder, signature, arguments):
@@ -128,11 +129,10 @@ def _is_below(typing, word, shift, x, scale):
             return builder.fcmp_ordered("<", builder.bitcast(number, double), whole)
         single, word = ir.FloatType(), ir.IntType(32)
         nearest = builder.module.declare_intrinsic("llvm.lrint", [word, single], ir.FunctionType(word, [single]))
-        threshold, half = builder.fmul(*arguments[2:]), ir.Constant(single, 2.0**31)
-        large = builder.fcmp_ordered(">=", threshold, half)
-        rest = builder.fsub(threshold, builder.select(large, half, ir.Constant(single, 0.0)))
-        first = builder.select(large, ir.Constant(word, 1 << 31), ir.Constant(word, 0))
-        return builder.icmp_unsigned("<", bits, builder.or_(builder.call(nearest, [rest]), first))
+        threshold = builder.fmul(*arguments[2:])
+        large = builder.fcmp_ordered(">=", threshold, ir.Constant(single, 2.0**31))
+        wrapped = builder.select(large, ir.Constant(single, 2.0**32), ir.Constant(single, 0.0))
+        return builder.icmp_unsigned("<", bits, builder.call(nearest, [builder.fsub(threshold, wrapped)]))
 
     return types.boolean(types.uint32, types.uint32, x, x), generate
 
@@ -224,7 +224,7 @@ def fill_words(words, counter, draw, replicate, seed):
 
 @jit
 def _locate(magnitude, grid):
-    """Return significand, theta and gap: magnitude = (significand + theta)·gap."""
+    """Return significand, theta, the next integer unless theta is 0, and gap: magnitude = (significand + theta)·gap."""
     if grid.inside is not None:
         up, down = _binade(magnitude, grid.smallest_normal, grid.to_integer)
         scaled, gap = magnitude * down, grid.from_integer * up
@@ -237,13 +237,17 @@ def _locate(magnitude, grid):
             scaled = magnitude * down * (_like(magnitude, 0.5) if deep else grid.to_integer)
             gap = up if deep else grid.from_integer * up
     significand = _floor(scaled)
-    return significand, scaled - significand, gap
+    if grid.inside is not None:
+        outer = _ceil(scaled)
+    else:  # scaled may be 0 by underflow
+        outer = significand + _like(scaled, 1.0 if significand * gap != magnitude else 0.0)
+    return significand, scaled - significand, outer, gap
 
 
 @jit
-def _finish(x, lower, gap, away, grid):
-    """Return the lower neighbour of x or the one away from zero, or what overflow makes of it; NaN if it is NaN."""
-    rounded = lower + (gap if away else _like(x, 0.0))
+def _finish(x, significand, gap, grid):
+    """Return significand·gap with the sign of x, or what overflow makes of it; NaN if it is NaN."""
+    rounded = significand * gap
     return _times_sign(grid.overflow if rounded > grid.largest else rounded, x)
 
 
@@ -269,12 +273,11 @@ def deterministic_block(source, target, grid):
     """Round away from zero where theta is above the threshold of the sign of x, or at it and the significand odd."""
     for i in range(source.size):
         magnitude = _abs(source[i])
-        significand, theta, gap = _locate(magnitude, grid)
+        significand, theta, outer, gap = _locate(magnitude, grid)
         threshold = grid.negative if source[i] < 0 else grid.positive
         half = significand * _like(theta, 0.5)
         away = (theta > threshold) | ((theta == threshold) & (half != _floor(half)))
-        lower = significand * gap
-        target[i] = _finish(source[i], lower, gap, away & (lower != magnitude), grid)
+        target[i] = _finish(source[i], outer if away else significand, gap, grid)
 
 
 @jit
@@ -287,8 +290,7 @@ def stochastic_block(source, v, target, word, grid, biased, bits):
     full, outward = _like(grid.eps, 2.0**bits - 0.5), grid.eps * scale
     for i in range(source.size):
         magnitude = _abs(source[i])
-        significand, theta, gap = _locate(magnitude, grid)
-        lower = significand * gap
+        significand, theta, outer, gap = _locate(magnitude, grid)
         if biased is None:  # 0 <= theta < 1, and 0 for a value of the format
             away = _is_below(word[i], shift, theta, scale)
         else:
@@ -296,8 +298,8 @@ def stochastic_block(source, v, target, word, grid, biased, bits):
             if v is not None:
                 leaning = _times_sign(_times_sign(-outward, v[i]), source[i]) if (v[i] < 0) | (v[i] > 0) else zero
             threshold = _scaled_sum(theta, scale, leaning)
-            away = _is_below_any(word[i], shift, threshold, full, v) & (lower != magnitude)
-        target[i] = _finish(source[i], lower, gap, away, grid)
+            away = _is_below_any(word[i], shift, threshold, full, v)
+        target[i] = _finish(source[i], outer if away else significand, gap, grid)
 
 
 @jit

@@ -46,7 +46,8 @@ def make_rule(
     smallest = 2.0**emin
     scales = smallest, 2.0 ** (precision - 2), 2.0 ** (1 - precision), 0 if subnormals else smallest
     numbers = np.array([*scales, largest, overflow, *thresholds, eps or 0], real)
-    # With subnormals, and 2^(p − 1 − e) a normal number of the carrier for all its exponents e, even that of infinity.
-    inside = subnormals and precision > 2 and precision - 1 - emin < np.finfo(real).maxexp
+    # With subnormals, and 2^(p − 1 − e) a normal number of the carrier for all its exponents e, even that of infinity,
+    # and no theta that underflows.
+    inside = subnormals and precision > 2 and 0 <= precision - 1 - emin < np.finfo(real).maxexp
     layout = True if inside else None, None if subnormals else True
     return Rule(numbers, layout, None if eps is None else True, stochastic)
