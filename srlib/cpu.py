@@ -224,7 +224,10 @@ def fill_words(words, counter, draw, replicate, seed):
 
 @jit
 def _locate(magnitude, grid):
-    """Return significand, theta, the next integer unless theta is 0, and gap: magnitude = (significand + theta)·gap."""
+    """Return significand, theta, outer and gap: magnitude = (significand + theta)·gap.
+
+    The neighbour away from zero is outer·gap; outer is significand for a value of the format, else one more.
+    """
     if grid.inside is not None:
         up, down = _binade(magnitude, grid.smallest_normal, grid.to_integer)
         scaled, gap = magnitude * down, grid.from_integer * up
