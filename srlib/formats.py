@@ -173,8 +173,7 @@ class Format:
         """
         y = self._carried(x)
         xp = array_namespace(y)
-        significand, gap, _ = self.locate(y)
-        lower = significand * gap
+        lower, gap, _ = self.locate(y)
         room = xp.finfo(y.dtype).max - lower >= gap
         upper = xp.where(room, lower + xp.where(room, gap, xp.zeros_like(gap)), xp.full_like(gap, math.inf))
         own = ~xp.isfinite(y) | (lower == xp.abs(y))
@@ -199,7 +198,7 @@ class Format:
         return checks.unwrapped(xp.where(xp.isfinite(y), self.locate(y)[1], xp.full_like(y, math.nan)))
 
     def locate(self, x: Array) -> tuple[Array, Array, Array]:
-        """Return where the magnitude of each element lies: |x| = (significand + theta)·gap.
+        """Return where the magnitude of each element lies: |x| = lower + theta·gap.
 
         Parameters
         ----------
@@ -208,9 +207,10 @@ class Format:
 
         Returns
         -------
-        significand, gap, theta : arrays like `x`
-            An integer; the distance of the two neighbours, a power of two; and the position between them,
-            0 ≤ theta < 1. All are exact, but that theta underflows to 0 where |x| / gap is below the carrier's range.
+        lower, gap, theta : arrays like `x`
+            The neighbour toward zero, |x| itself if it is a value of the format; the distance of the two neighbours, a
+            power of two; and the position between them, 0 ≤ theta < 1. All are exact, but that theta underflows where
+            |x| / gap is below the carrier's range.
         """
         xp = array_namespace(x)
         magnitude = xp.where(xp.isfinite(x), xp.abs(x), xp.zeros_like(x))
@@ -220,7 +220,7 @@ class Format:
         gap = xp.reshape(xp.take(gaps, binade, axis=0), x.shape)
         scaled = magnitude / gap
         significand = xp.floor(scaled)
-        return significand, gap, scaled - significand
+        return significand * gap, gap, scaled - significand
 
     def check_carrier(self, x: Array) -> None:
         """Raise ValueError if arrays of the dtype of `x` cannot hold every value of the format."""

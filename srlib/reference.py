@@ -24,8 +24,7 @@ def round_array(x, fmt: Format, scheme: Scheme, rng: Philox | None, v=None):
         Direction, for a signed scheme.
     """
     xp = array_namespace(x)
-    located = significand, gap, _ = fmt.locate(x)
-    lower = significand * gap
+    located = lower, gap, _ = fmt.locate(x)
     away = _moves_away(xp, scheme.prob_away(x, located, v), scheme, rng)
     exceeds = (lower > fmt.largest) | (away & (lower == fmt.largest)) | xp.isinf(x)
     magnitude = lower + xp.where(away & ~exceeds, gap, xp.zeros_like(gap))

@@ -109,9 +109,9 @@ class Scheme:
             Evaluated in the dtype of `x`; 0 for values of the format and for what is not finite.
         """
         xp = array_namespace(x)
-        significand, gap, theta = located
-        between = xp.isfinite(x) & (significand * gap != xp.abs(x))
-        return xp.where(between, self._prob_away(xp, theta, significand, x, v), xp.zeros_like(x))
+        lower, gap, theta = located
+        between = xp.isfinite(x) & (lower != xp.abs(x))
+        return xp.where(between, self._prob_away(xp, theta, lower / gap, x, v), xp.zeros_like(x))
 
     def _prob_away(self, xp: Any, theta: Array, significand: Array, x: Array, v: Array) -> Array:
         one, zero = xp.ones_like(theta), xp.zeros_like(theta)
@@ -159,8 +159,8 @@ def prob_up(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | No
         If `x` or `v` is of another type, `v` is missing or of another shape, there is no such format or scheme, or the
         dtype cannot hold the format.
     """
-    y, (significand, gap, _), away, xp = _prepare(x, fmt, scheme, v)
-    down_is_away = (y < 0) & (significand * gap != xp.abs(y))
+    y, (lower, _, _), away, xp = _prepare(x, fmt, scheme, v)
+    down_is_away = (y < 0) & (lower != xp.abs(y))
     return _finish(xp, y, xp.where(down_is_away, 1 - away, away))
 
 
@@ -169,8 +169,7 @@ def mean_error(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array |
 
     Parameters, result and errors as for `prob_up`, in the unit of `x`.
     """
-    y, (significand, gap, theta), away, xp = _prepare(x, fmt, scheme, v)
-    theta = xp.where(significand * gap == xp.abs(y), xp.zeros_like(theta), theta)
+    y, (_, gap, theta), away, xp = _prepare(x, fmt, scheme, v)
     return _finish(xp, y, _sign(xp, y, y) * gap * (away - theta))
 
 
