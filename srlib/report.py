@@ -107,7 +107,8 @@ the sign of the gradient.
 
 {_image(figures, "two_explanations", "Eight bits, skeleton and longer step")}
 
-Annealed bias: the values of ε in turn, each for a share of the steps.
+Annealed bias: the values of ε in turn, each for a share of the steps. Two controls in binary64: the skeleton with these
+values, and gradient descent with a stepsize that falls from t as they do.
 
 {table(at_best_stepsize(candidates, numbers["t"], "schedule"))}"""
 
