@@ -103,7 +103,7 @@ def _round_plain(x: Any, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -> A
 
     With more checks and more views a short call would take half as long again.
     """
-    if not (cpu and type(x) is np.ndarray and x.flags.num & _READ == _READ and x.shape):
+    if cpu is None or not (type(x) is np.ndarray and x.flags.num & _READ == _READ and x.shape):
         return None
     dtype, shape = x.dtype, x.shape
     if v is not None and not _is_plain(v, dtype, shape, _READ):

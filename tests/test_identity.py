@@ -1,9 +1,20 @@
+"""A figure's identity changes with all that can alter its numbers, and with nothing else that can be helped."""
+
+import ast
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from srlib.batch.identity import _modules_behind, essence, identity
+from srlib.batch import identity as module
+from srlib.batch.identity import code_behind, code_of, identity
+from srlib.batch.plan import find_notebooks, read_notebook
+from srlib.batch.reach import Reach
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = find_notebooks(ROOT / "notebooks")
+SOURCES = module._sources()
 
 CODE = """import srlib
 from srlib.settings import Settings
@@ -38,62 +49,313 @@ def test_code_parameters_and_data_are_part_of_the_identity(tmp_path):
     given = {"fmt": "binary8", "dataset_dir": "data"}
     found = [identity(notebook(tmp_path), given), identity(notebook(tmp_path, CODE.replace("1.1", "1.2")), given)]
     found.append(identity(notebook(tmp_path), given | {"fmt": "e4m3"}))
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more" / images.name).write_bytes(b"2")
-    found.append(identity(notebook(tmp_path), given | {"dataset_dir": "more"}))
-    # All but the path of the data is the same here.
-    assert len(set(found)) == 4
+    images.write_bytes(b"2")
+    found.append(identity(notebook(tmp_path), given))
+    (tmp_path / "data" / "t10k-images-idx3-ubyte").write_bytes(b"2")
+    found.append(identity(notebook(tmp_path), given))
+    assert len(set(found)) == 5
 
 
 def test_device_code_is_part_of_the_identity_where_it_runs(tmp_path, monkeypatch):
     def both():
-        return [identity(notebook(tmp_path), {"fmt": "binary8", "backend": name}) for name in ("numpy", "cupy")]
+        return [code_of(notebook(tmp_path), name) for name in ("numpy", "cupy")]
 
     before = both()
-    monkeypatch.setattr("srlib.batch.identity._device_code", lambda: "another")
+    monkeypatch.setattr(module, "_device_code", lambda: "another")
+    assert [a == b for a, b in zip(before, both(), strict=True)] == [True, False]
+    monkeypatch.undo()
+    changed = SOURCES["srlib.gpu"].replace("_THREADS = ", "_THREADS = 1 + ")
+    assert changed != SOURCES["srlib.gpu"]
+    monkeypatch.setattr(module, "_sources", lambda: SOURCES | {"srlib.gpu": changed})
     assert [a == b for a, b in zip(before, both(), strict=True)] == [True, False]
 
 
-def test_the_modules_behind_a_notebook_are_those_that_it_uses_directly_or_not():
-    assert _modules_behind("from srlib import Format\nFormat") == {"formats", "checks"}
-    behind = _modules_behind(CODE)
+def forms(sources, code, ignored=()):
+    reach = Reach({"p": "", **sources}, ignored)
+    return json.dumps([reach.notebook(code), reach.definitions()])
+
+
+def reached(sources, code):
+    reach = Reach({"p": "", **sources})
+    reach.notebook(code)
+    reach.definitions()
+    return {".".join(key) for key in reach.keys()}
+
+
+def in_function(code):
+    return "def f():\n" + "\n".join(f"    {line}" for line in code.splitlines())
+
+
+SAME = {
+    "docstring": ('def f():\n    """Say."""\n    return 1\n', "def f():\n    return 1  # one\n"),
+    "layout": ("def f():\n    return [1,\n     2]\n\n\n", "def f(): return [1, 2]\n"),
+    "docstring of a module": ('"""A module."""\nf = 1\n', "f = 1\n"),
+    "annotations": ("def f(x: int, *, y: Any = 0) -> Any:\n    return x\n", "def f(x, *, y=0):\n    return x\n"),
+    "display": ("class f:\n    x = 1\n    def _repr_html_(self):\n        return '1'\n", "class f:\n    x = 1\n"),
+    "message": ("def f(): raise ValueError(f'{x} is not')\n", "def f(): raise ValueError('no')\n"),
+    "message of an assertion": ("def f(x): assert x, 'no'\n", "def f(x): assert x\n"),
+    "warning": (
+        "import warnings as w\ndef f(): w.warn('a', stacklevel=2)\n",
+        "from warnings import warn\ndef f(): warn('b', stacklevel=2)\n",
+    ),
+    "function beside": ("f = 1\n", "f = 1\ndef g(): return f\n"),
+    "class beside": ("f = 1\n", "f = 1\nclass G:\n    f = f\n"),
+    "import beside": ("f = 1\n", "import numpy\nfrom p import q\nf = 1\n"),
+    "name of what is reached": ("def g(): return 1\ndef f(): return g()\n", "def h(): return 1\ndef f(): return h()\n"),
+    "order": ("def g(): return 1\ndef f(): return g()\n", "def f(): return g()\ndef g(): return 1\n"),
+    "alias": ("import numpy as np\nf = np.linalg.norm\n", "from numpy import linalg\nf = linalg.norm\n"),
+    "import inside": (
+        "import numpy as np\ndef f(): return np.pi\n",
+        "def f():\n    import numpy\n    return numpy.pi\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_what_cannot_alter_numbers_is_not_in_the_form(what):
+    one, other = SAME[what]
+    assert forms({"p.m": one}, "from p.m import f\nf") == forms({"p.m": other}, "from p.m import f\nf")
+
+
+DIFFERENT = {
+    "indentation": (
+        "def f(x):\n    if x:\n        y = 1\n    z = 2\n",
+        "def f(x):\n    if x:\n        y = 1\n        z = 2\n",
+    ),
+    "constant": ("f = 1\n", "f = 2\n"),
+    "text": ("f = 'a'\n", "f = 'b'\n"),
+    "argument": ("def f(): g('a')\n", "def f(): g()\n"),
+    "package": ("from a import g\nf = g()\n", "from b import g\nf = g()\n"),
+    "field": ("class f:\n    x: int = 1\n", "class f:\n    x: float = 1\n"),
+    "formatting": ("f = f'{1!r}'\n", "f = f'{1!s}'\n"),
+    "default": ("x = 1\ndef f(x=x): return x\n", "x = 2\ndef f(x=x): return x\n"),
+    "default of a lambda": ("x = 1\nf = lambda x=x: x\n", "x = 2\nf = lambda x=x: x\n"),
+    "first iterable": ("x = [1]\nf = [x for x in x]\n", "x = [2]\nf = [x for x in x]\n"),
+    "class attribute": ("x = 1\nclass f:\n    x = x\n", "x = 2\nclass f:\n    x = x\n"),
+    "base": ("class B:\n    y = 1\nclass f(B): pass\n", "class B:\n    y = 2\nclass f(B): pass\n"),
+    "method": ("class f:\n    def g(self): return 1\n", "class f:\n    def g(self): return 2\n"),
+    "decorator": ("def d(g): return 1\n@d\ndef f(): pass\n", "def d(g): return 2\n@d\ndef f(): pass\n"),
+    "exception": ("def f(): raise ValueError\n", "def f(): raise TypeError\n"),
+    "cause": ("def f(): raise ValueError from None\n", "def f(): raise ValueError\n"),
+    "value of an exception of its own": (
+        "class E(Exception): pass\ndef f(): raise E(1)\n",
+        "class E(Exception): pass\ndef f(): raise E(2)\n",
+    ),
+    "value of a generator": ("def f(): raise StopIteration(1)\n", "def f(): raise StopIteration(2)\n"),
+    "second binding": ("f = 1\nf = f + 1\n", "f = 1\nf = f + 2\n"),
+    "order of bindings": ("f = 1\nf = 2\n", "f = 2\nf = 1\n"),
+    "augmented": ("f = [1]\nf += [1]\n", "f = [1]\nf += [2]\n"),
+    "branch": ("if a:\n    f = 1\nelse:\n    f = 2\n", "if a:\n    f = 2\nelse:\n    f = 1\n"),
+    "condition": ("if a == 1:\n    f = 1\n", "if a == 2:\n    f = 1\n"),
+    "other than an import": (
+        "try:\n    from n import f\nexcept ImportError:\n    f = 1\n",
+        "try:\n    from n import f\nexcept ImportError:\n    f = 2\n",
+    ),
+    "handled exception": (
+        "try:\n    from n import f\nexcept ImportError:\n    f = 1\n",
+        "try:\n    from n import f\nexcept OSError:\n    f = 1\n",
+    ),
+    "statement": ("f = {}\nf.update(a=1)\n", "f = {}\nf.update(a=2)\n"),
+    "item": ("f = {}\nf['a'] = 1\n", "f = {}\nf['a'] = 2\n"),
+    "loop": ("f = []\nfor i in range(3): f.append(i)\n", "f = []\nfor i in range(4): f.append(i)\n"),
+    "registered": (
+        "def f(): pass\n@overload(f)\ndef _(): return 1\n",
+        "def f(): pass\n@overload(f)\ndef _(): return 2\n",
+    ),
+    "registered by a method": (
+        "f = F()\n@f.register\ndef _(): return 1\n",
+        "f = F()\n@f.register\ndef _(): return 2\n",
+    ),
+    "exchanged": (
+        "def a(): return 1\ndef b(): return 2\nf = a() - b()\n",
+        "def a(): return 1\ndef b(): return 2\nf = b() - a()\n",
+    ),
+    "walrus": ("def f(): return (y := x)\nx = 1", "def f(): return (y := x)\nx = 2"),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_what_can_alter_numbers_is_in_the_form(what):
+    one, other = DIFFERENT[what]
+    assert forms({"p.m": one}, "from p.m import f\nf()") != forms({"p.m": other}, "from p.m import f\nf()")
+
+
+STUB = {
+    "p": "from .m import f as f",
+    "p.m": "from p.n import g\ndef f(): return g()\ndef beside(): pass\n",
+    "p.n": "g = 1",
+}
+WAYS = [
+    "import p\np.f()",
+    "import p as q\nq.f()",
+    "import p.m\np.m.f()",
+    "import p.m as q\nq.f()",
+    "from p import f\nf()",
+    "from p import f as q\nq()",
+    "from p import m\nm.f()",
+    "from p.m import f\nf()",
+    "def h():\n    import p\n    return p.f()",
+    "def h():\n    from p.m import f as k\n    return lambda: [k() for _ in range(2)]",
+    "class A:\n    from p import f\n    g = f()",
+    "try:\n    from p import f\nexcept ImportError:\n    f = None\nf()",
+]
+
+
+@pytest.mark.parametrize("code", WAYS)
+def test_a_definition_is_reached_by_whatever_way_it_is_imported(code):
+    assert reached(STUB, code) == {"p.m.f", "p.n.g"}
+    changed = STUB | {"p.n": "g = 2"}
+    assert forms(STUB, code) != forms(changed, code)
+
+
+@pytest.mark.parametrize("code", ["import p\nh(p)", "import p as q\nq.none", "from p import *", "import p\np.m.g.x(p)"])
+def test_of_a_package_that_is_used_as_an_object_everything_counts(code):
+    assert reached(STUB, code) == {"p.m.f", "p.m.beside", "p.n.g"}
+
+
+def test_of_a_module_that_is_used_as_an_object_everything_counts_but_not_if_it_is_compared_with_none():
+    assert reached(STUB, "from p import m\nh(m)") == {"p.m.f", "p.m.beside", "p.n.g"}
+    assert reached(STUB, "from p import m\nm is not None") == set()
+
+
+@pytest.mark.parametrize(
+    "code", ["def h(f): f()", "h = lambda f: f()", "[f() for f in x]", "def h():\n    f = 1\n    f()"]
+)
+def test_a_local_name_is_no_definition(code):
+    assert reached(STUB, f"{code}") == set()
+    assert reached(STUB, f"from p import f\n{code}") == set()
+
+
+def test_a_name_is_taken_from_the_function_around_and_not_from_the_class():
+    code = "from p import f\nclass A:\n    f = 1\n    def g(self): return f()"
+    assert reached(STUB, code) == {"p.m.f", "p.n.g"}
+
+
+def test_a_moved_definition_a_moved_file_and_a_moved_package_have_the_same_form():
+    code = "from p import f\nf(1)"
+    moved = {
+        "p": "from .q.k import f as f",
+        "p.q": "",
+        "p.q.k": "from p.q.o import h as g\ndef f(): return g()",
+        "p.q.o": "h = 1",
+    }
+    together = {"p": "from .m import f as f", "p.m": "g = 1\ndef f(): return g()"}
+    assert forms(STUB, code) == forms(moved, code) == forms(together, code)
+
+
+def test_two_definitions_of_one_name_are_told_apart():
+    """A bag of what is reached would be the same for both."""
+    sources = {"p.a": "def exp(): return 1", "p.b": "def exp(): return 2"}
+    one, other = (f"from p import a, b\n{x}.exp() - {y}.exp()" for x, y in ("ab", "ba"))
+    assert forms(sources, one) != forms(sources, other)
+
+
+def test_modules_that_are_ignored_are_not_followed():
+    code = "from p.m import f\nf()"
+    assert forms(STUB, code, ["p.n"]) == forms(STUB | {"p.n": "g = 2"}, code, ["p.n"])
+    assert forms(STUB, code, ["p.n"]) != forms(STUB | {"p.m": "def f(): return 1"}, code, ["p.n"])
+
+
+def identities(monkeypatch, sources):
+    monkeypatch.setattr(module, "_sources", lambda: sources)
+    return [code_of(path, "numpy") for path in NOTEBOOKS]
+
+
+def test_a_moved_file_a_rename_a_message_and_a_function_beside_change_no_notebook(monkeypatch):
+    before = identities(monkeypatch, SOURCES)
+    moved = {name.replace("srlib.rounding", "srlib.kernels.fast"): text for name, text in SOURCES.items()}
+    moved["srlib.kernels"] = ""
+    moved["srlib"] = moved["srlib"].replace(".rounding", ".kernels.fast")
+    moved = {name: text.replace("srlib.rounding", "srlib.kernels.fast") for name, text in moved.items()}
+    renamed = SOURCES | {
+        name: text.replace("make_rule", "rule_of").replace("draw_words", "some_words") for name, text in SOURCES.items()
+    }
+    said = SOURCES["srlib.philox"].replace("must be", "should be")
+    assert said != SOURCES["srlib.philox"]
+    beside = SOURCES | {
+        name: f"{text}\n\ndef beside():\n    return 1\n" for name, text in SOURCES.items() if name != "srlib"
+    }
+    for sources in (moved, renamed, SOURCES | {"srlib.philox": said}, beside):
+        assert identities(monkeypatch, sources) == before
+
+
+PLANTED = {
+    "cpu": [
+        ("_LANES = 8", "_LANES = 16"),
+        ("half != _floor(half)", "half == _floor(half)"),
+        ("1.0 if significand", "2.0 if significand"),
+    ],
+    "rules": [("2.0 ** (precision - 2)", "2.0 ** (precision - 3)"), ("precision > 2", "precision > 3")],
+    "reference": [("probability == 1", "probability >= 1")],
+    "philox": [("0xD2511F53", "0xD2511F55")],
+    "rounding": [('"RN": (0.5, 0.5)', '"RN": (0.5, 0.25)'), ("cpu = None", "cpu = 0")],
+}
+
+
+@pytest.mark.parametrize(("name", "old", "new"), [(name, *pair) for name, pairs in PLANTED.items() for pair in pairs])
+def test_a_threshold_or_a_constant_of_a_kernel_changes_every_notebook(monkeypatch, name, old, new):
+    text = SOURCES[f"srlib.{name}"]
+    assert old in text
+    before = identities(monkeypatch, SOURCES)
+    after = identities(monkeypatch, SOURCES | {f"srlib.{name}": text.replace(old, new)})
+    assert all(a != b for a, b in zip(before, after, strict=True))
+
+
+def test_the_code_behind_a_notebook_is_told_by_module(tmp_path):
+    assert code_behind(notebook(tmp_path, "from srlib import Format\nFormat"), "numpy").keys() == {"checks", "formats"}
+    behind = code_behind(notebook(tmp_path), "numpy").keys()
     assert behind >= {"rounding", "cpu", "schemes", "philox", "settings"}
-    assert not behind & {"classifiers", "datasets", "figures", "batch"}
+    assert not behind & {"classifiers", "datasets", "figures", "batch.run", "gpu"}
+    assert code_behind(notebook(tmp_path), "cupy").keys() - behind == {"gpu", "gpu.c"}
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ('def f():\n    """Say."""\n    return 1\n', "def f():\n    return 1  # one\n"),
-        ("x = [1,\n     2]\n\n\ny = 3\n", "x = [1, 2]\ny = 3\n"),
-        ('"""A module."""\nx = 1\n', "x = 1\n"),
-        (
-            "from typing import Any\n\ndef f(x: int, *, y: Any = 0) -> Any:\n    return x\n",
-            "def f(x, *, y=0):\n    return x\n",
-        ),
-        ("class A:\n    x = 1\n    def _repr_html_(self):\n        return '1'\n", "class A:\n    x = 1\n"),
-    ],
-)
-def test_the_essence_has_no_comments_docstrings_layout_annotations_and_display(one, other):
-    assert essence(one) == essence(other)
+def test_the_code_behind_a_notebook_changes_in_the_module_that_is_changed(tmp_path, monkeypatch):
+    before = code_behind(notebook(tmp_path), "numpy")
+    changed = SOURCES["srlib.philox"].replace("0xD2511F53", "0xD2511F55")
+    monkeypatch.setattr(module, "_sources", lambda: SOURCES | {"srlib.philox": changed})
+    after = code_behind(notebook(tmp_path), "numpy")
+    assert {name for name in before if before[name] != after[name]} == {"philox"}
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("if x:\n    y = 1\nz = 2\n", "if x:\n    y = 1\n    z = 2\n"),
-        ("x = 1\n", "x = 2\n"),
-        ('x = "a"\n', 'x = "b"\n'),
-        ('f("a")\n', "f()\n"),
-        ("from a import f\nf()\n", "from b import f\nf()\n"),
-        ("x: int = 1\n", "x: float = 1\n"),
-        ('f"{x!r}"\n', 'f"{x!s}"\n'),
-    ],
-)
-def test_the_essence_has_the_rest(one, other):
-    assert essence(one) != essence(other)
+def test_identities_are_taken_from_the_files_as_they_are(tmp_path, monkeypatch):
+    package = tmp_path / "srlib"
+    package.mkdir()
+    monkeypatch.setattr(module.resources, "files", lambda name: package)
+    (package / "__init__.pyi").write_text("from .rounding import round_to as round_to")
+    (package / "settings.py").write_text("Settings = 1")
+    found = []
+    for value in ("1", "2", "1"):
+        (package / "rounding.py").write_text(f"round_to = {value}")
+        found.append(code_of(notebook(tmp_path), "numpy"))
+    assert found[0] == found[2] != found[1]
 
 
-def test_each_module_of_srlib_has_an_essence():
-    for path in (Path(__file__).parents[1] / "srlib").glob("*.py"):
-        assert essence(path.read_text()) is not None
+def test_the_package_has_nothing_that_hides_what_it_reaches():
+    """No names made of text, no names bound from inside a function, and nothing imported as a whole."""
+    hiding = {"globals", "import_module", "__import__", "eval", "exec", "vars", "locals"}
+    for name, text in SOURCES.items():
+        tree = ast.parse(text)
+        aliases = [alias for node in ast.walk(tree) for alias in getattr(node, "names", ()) if hasattr(alias, "asname")]
+        modules = {alias.asname or alias.name for alias in aliases if f"srlib.{alias.name}" in SOURCES} | {"srlib"}
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.Global), name
+            if isinstance(node, ast.ImportFrom):
+                assert all(alias.name != "*" for alias in node.names), name
+            if isinstance(node, ast.Name | ast.Attribute):
+                assert getattr(node, "id", getattr(node, "attr", None)) not in hiding, name
+            match node:
+                case ast.Call(ast.Name("getattr" | "setattr"), [ast.Name(given), *_]):
+                    assert given not in modules, name
+
+
+def test_identities_can_be_made_in_several_threads():
+    """CPython 3.11 cannot make two syntax trees at once."""
+    code = "\n".join(f"def f{k}(x):\n    return [x + {k} for _ in range(x)]" for k in range(500))
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda i: forms({"p.m": f"{code}\n# {i}"}, "import p\np"), range(16)))) == 1
+
+
+def test_every_notebook_reaches_the_kernels_that_it_needs():
+    for path in NOTEBOOKS:
+        assert {"cpu", "rounding", "formats"} <= code_behind(path, "numpy").keys(), path.stem
+        assert read_notebook(path).figures

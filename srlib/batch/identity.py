@@ -1,25 +1,23 @@
-"""What a figure's numbers are made from, as one hash: code of notebook and `srlib`, parameters, data."""
+"""What a figure's numbers are made from, as one hash: the definitions that a notebook reaches, parameters, data."""
 
-import ast
 import hashlib
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from srlib.batch.plan import parse_code
+from srlib.batch.reach import Reach
 
 # What arranges numbers that are already there, or runs what makes them.
-_WITHOUT_NUMBERS = {"batch", "claims", "cli", "figures", "records", "report", "results"}
-_ON_DEVICES = {"gpu"}
+_WITHOUT_NUMBERS = ("srlib.batch", "srlib.claims", "srlib.cli", "srlib.figures", "srlib.records", "srlib.report")
+_WITHOUT_NUMBERS += ("srlib.results",)
+_RUNNING = ("srlib.batch", "srlib.cli")
+_ON_DEVICES = ("srlib.gpu",)
 
 
 def identity(notebook: str | Path, parameters: Mapping) -> str:
     """Return the SHA-256 of all that decides the numbers of a notebook's figures, except versions of other packages.
-
-    It does not change with comments, docstrings, the layout of code or prose, nor with modules of `srlib` that the
-    notebook does not use, those for devices without `backend="cupy"` among them.
 
     Parameters
     ----------
@@ -30,21 +28,49 @@ def identity(notebook: str | Path, parameters: Mapping) -> str:
 
     Raises
     ------
-    OSError, ValueError
+    OSError, SyntaxError, ValueError
         If a file cannot be read, or code is not Python.
     """
-    notebook = Path(notebook)
-    modules = code_behind(notebook, parameters.get("backend"), _WITHOUT_NUMBERS)
-    device = modules.pop("gpu.c", None)
+    return combined(code_of(notebook, parameters.get("backend")), data_of(notebook, parameters), parameters)
+
+
+def combined(code: str, data: Mapping, parameters: Mapping) -> str:
+    """Return the identity of code and data, as `code_of` and `data_of` have them, and parameters."""
+    return _hash({"code": code, "data": dict(data), "parameters": dict(parameters)})
+
+
+def code_of(notebook: str | Path, backend: str | None) -> str:
+    """Return the SHA-256 of the code that decides a notebook's numbers, from the files as they are.
+
+    That is its own, all but the parameters, and every definition of `srlib` that it reaches; see `Reach`. Names and
+    places of these definitions are not part of it, nor is what draws or runs. With the backend "cupy" the code for
+    devices is.
+    """
+    ignored = _WITHOUT_NUMBERS + (() if backend == "cupy" else _ON_DEVICES)
+    return _code_of(_code(notebook), tuple(_sources().items()), ignored, _device_code() if backend == "cupy" else None)
+
+
+@cache
+def _code_of(code, sources, ignored, device):
+    reach = Reach(dict(sources), ignored)
+    return _hash([reach.notebook(code), reach.definitions(), device])
+
+
+def code_behind(notebook: str | Path, backend: str | None) -> dict[str, str]:
+    """Return the SHA-256 of what a notebook reaches of each module of `srlib`, those that draw among them."""
+    reach = Reach(_sources(), _RUNNING + (() if backend == "cupy" else _ON_DEVICES), named=True)
+    reach.notebook(_code(notebook))
+    found: dict = {"gpu.c": _device_code()} if backend == "cupy" else {}
+    forms = reach.definitions()
+    for (module, _), form in zip(reach.keys(), forms, strict=True):
+        found.setdefault(module.removeprefix("srlib."), []).append(form)
+    return {name: _hash(sorted(forms, key=json.dumps)) for name, forms in sorted(found.items())}
+
+
+def data_of(notebook: str | Path, parameters: Mapping) -> dict[str, str]:
+    """Return the SHA-256 of each file in the `dataset_dir`, where there is such a parameter."""
     data = parameters.get("dataset_dir")
-    parts = {
-        "notebook": essence(_code(notebook)),
-        "srlib": modules,
-        "device": device,
-        "parameters": dict(parameters),
-        "data": files_of(notebook.parent / data, "*-ubyte*") if data is not None else None,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return files_of(Path(notebook).parent / data, "*-ubyte*") if isinstance(data, str) else {}
 
 
 def source_of(notebook: str | Path) -> str:
@@ -61,16 +87,6 @@ def _code(notebook):
     return "\n".join("".join(cell["source"]) for cell in _cells(notebook) if cell["cell_type"] == "code")
 
 
-def code_behind(notebook: str | Path, backend: str | None, ignored: Set[str] = frozenset({"batch", "cli"})) -> dict:
-    """Return the code of the modules of `srlib` on which a notebook depends, directly or not, as `essence` has it.
-
-    Modules for devices are there with the backend "cupy" alone, and then with the device code, "gpu.c".
-    """
-    modules = _modules_behind(_code(notebook), ignored) - (set() if backend == "cupy" else _ON_DEVICES)
-    device = {"gpu.c": _device_code()} if modules & _ON_DEVICES else {}
-    return {name: essence(_source(name)) for name in sorted(modules)} | device
-
-
 def files_of(directory: Path, pattern: str) -> dict[str, str]:
     """Return the SHA-256 of each file of a directory whose name fits a pattern."""
     files = sorted(directory.glob(pattern))
@@ -83,102 +99,34 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@cache
-def essence(source: str) -> str:
-    """Return Python code without what cannot alter numbers, in a form that is the same for all versions of Python.
-
-    That is the syntax tree, where comments and layout are none, without docstrings, annotations of functions, methods
-    of rich display, and imports of names that then are not used.
-    """
-    return json.dumps(_plain(_bare(source)))
-
-
-class _Strip(ast.NodeTransformer):
-    def visit_FunctionDef(self, node):
-        if node.name.startswith("_repr_"):
-            return None
-        node.returns = None
-        return self.visit_body(node)
-
-    def visit_arg(self, node):
-        node.annotation = None
-        return node
-
-    def visit_body(self, node):
-        match node.body:
-            case [ast.Expr(ast.Constant(str())), *rest]:
-                node.body = rest
-        return self.generic_visit(node)
-
-    visit_Module = visit_ClassDef = visit_body
-
-
-class _StripImports(ast.NodeTransformer):
-    def __init__(self, used):
-        self.used = used
-
-    def visit_Import(self, node):
-        node.names = [alias for alias in node.names if (alias.asname or alias.name.partition(".")[0]) in self.used]
-        return node if node.names else None
-
-    visit_ImportFrom = visit_Import
-
-
-def _bare(source):
-    tree = _Strip().visit(parse_code(source))
-    return _StripImports({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}).visit(tree)
-
-
-def _plain(node):
-    """Return a syntax tree as lists and text, without the fields that are empty or that not all versions have."""
-    if isinstance(node, ast.AST):
-        fields = {name: _plain(value) for name, value in ast.iter_fields(node)}
-        return [
-            type(node).__name__,
-            {name: value for name, value in sorted(fields.items()) if value not in ([], "None")},
-        ]
-    return [_plain(item) for item in node] if isinstance(node, list) else repr(node)
-
-
-@cache
-def _source(name):
-    return (resources.files("srlib") / f"{name}.py").read_text()
-
-
-@cache
-def _device_code():
-    return (resources.files("srlib") / "gpu.c").read_text()
-
-
-def _modules_behind(source, ignored=_WITHOUT_NUMBERS):
-    """Return the names of the modules of `srlib` on which some code depends, directly or not."""
-    found, waiting = set(), set(_imported(source) - ignored)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting |= _imported(_source(name)) - found - ignored
-    return found
-
-
-@cache
-def _imported(source):
-    """Return the names of the modules of `srlib` that some code imports or takes public names from."""
-    names, home = set(), public_names()
-    for node in ast.walk(_bare(source)):
-        match node:
-            case ast.ImportFrom(module="srlib", names=aliases):
-                names |= {home.get(alias.name, alias.name) for alias in aliases}
-            case ast.ImportFrom(module=str(module)) if module.startswith("srlib."):
-                names.add(module.split(".")[1])
-            case ast.Attribute(ast.Name("srlib"), attribute):
-                names.add(home[attribute])
-    return frozenset(names)
-
-
-@cache
 def public_names() -> dict[str, str]:
-    """Return the module of each public name of `srlib`."""
-    code = (resources.files("srlib") / "__init__.pyi").read_text()
-    imports = [node for node in parse_code(code).body if isinstance(node, ast.ImportFrom)]
-    return {alias.name: node.module for node in imports for alias in node.names}
+    """Return the module of each public name of `srlib`, without the package's name."""
+    targets = Reach(_sources()).imports("srlib")
+    return {name: target.split(".")[1] for name, (target,) in targets.items()}
+
+
+def _sources():
+    """Return the code of all modules of `srlib` by their names; that of a package is its stub, where it has one."""
+    return dict(_modules(resources.files("srlib"), "srlib"))
+
+
+def _modules(place, name):
+    files = {path.name: path for path in place.iterdir()}
+    for own in ("__init__.pyi", "__init__.py"):
+        if own in files:
+            yield name, files[own].read_text(encoding="utf-8")
+            break
+    for file in sorted(files):
+        stem = file.removesuffix(".py")
+        if files[file].is_dir() and "__init__.py" in {path.name for path in files[file].iterdir()}:
+            yield from _modules(files[file], f"{name}.{file}")
+        elif stem != file and stem != "__init__":
+            yield f"{name}.{stem}", files[file].read_text(encoding="utf-8")
+
+
+def _device_code():
+    return (resources.files("srlib") / "gpu.c").read_text(encoding="utf-8")
+
+
+def _hash(content):
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

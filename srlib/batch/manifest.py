@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import requires, version
 
-from srlib.batch.identity import code_behind, files_of, source_of
+from srlib.batch.identity import code_behind, data_of, files_of, source_of
 from srlib.batch.plan import Job, literal, read_notebook
 from srlib.batch.store import Store
 
@@ -25,25 +25,24 @@ def made_from(job: Job) -> dict:
     Returns
     -------
     dict
-        ``notebook``: SHA-256 of the source of its cells; ``srlib``: of each module behind it, without comments and
-        docstrings; ``parameters``: all, resolved; ``data`` and ``inputs``: of each file that a parameter names the
+        ``notebook``: SHA-256 of the source of its cells; ``srlib``: of what it reaches of each module, without comments
+        and docstrings; ``parameters``: all, resolved; ``data`` and ``inputs``: of each file that a parameter names the
         directory of; ``versions`` of Python and the packages that srlib requires.
 
     Raises
     ------
-    OSError, ValueError
+    OSError, SyntaxError, ValueError
         If a file cannot be read, or code is not Python.
     """
     parameters = resolved(job)
     where = job.notebook.parent
     named = [parameters.get(name) or [] for name in _INPUTS]
     directories = [name for names in named for name in ([names] if isinstance(names, str) else names)]
-    data = parameters.get("dataset_dir")
     return {
         "notebook": _hash(source_of(job.notebook)),
-        "srlib": {name: _hash(text) for name, text in code_behind(job.notebook, parameters.get("backend")).items()},
+        "srlib": code_behind(job.notebook, parameters.get("backend")),
         "parameters": parameters,
-        "data": files_of(where / data, "*-ubyte*") if isinstance(data, str) else {},
+        "data": data_of(job.notebook, parameters),
         "inputs": {name: files_of(where / name, "*.json") for name in directories},
         "versions": versions(),
     }

@@ -67,7 +67,7 @@ def run_jobs(
                 elif not force and reason_to_run(job, origin, store) is None:
                     ended[job.name] = Outcome(job, "up to date")
                 else:
-                    task = Task(job, origin, store.place, str(staging), share, timeout, keep_going)
+                    task = Task(job, store.place, str(staging), share, timeout, keep_going)
                     running[executor.submit(perform, task)] = job
                     continue
                 yield ended[job.name]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from srlib.batch.identity import hash_of, identity
-from srlib.batch.manifest import as_bytes, manifest_name, read_manifest
+from srlib.batch.identity import code_of, combined, hash_of
+from srlib.batch.manifest import as_bytes, made_from, manifest_name, read_manifest
 from srlib.batch.plan import PIECES, Job
 from srlib.batch.store import Store
 from srlib.records import is_record, stamp, write_atomically
@@ -38,8 +38,6 @@ class Task:
     Attributes
     ----------
     job : Job
-    origin : dict
-        Of `made_from`, for its manifest.
     out : str
         Path or URL of the results.
     staging : str
@@ -53,7 +51,6 @@ class Task:
     """
 
     job: Job
-    origin: dict
     out: str
     staging: str
     share: int
@@ -123,21 +120,25 @@ def _perform(task, store, staging):
         return Outcome(task.job, "failed", problem=problem)
     staged = Path(tempfile.mkdtemp(prefix=prefix, dir=staging))
     try:
+        origin = made_from(task.job)  # now, since files may have changed while the job waited for its turn
+        code = code_of(task.job.notebook, origin["parameters"].get("backend"))
         watched = _Watched(task, staged, staging)
         problem = watched.run()
         figures = tuple(sorted({path.stem for path in (staged / "figures").iterdir()}))
         spent = {"seconds": round(time.monotonic() - start, 3), "memory": watched.memory}
         when = {"started": started.isoformat(timespec="seconds"), "machine": socket.gethostname(), **spent}
+        manifest = {"job": task.job.stem, **when, "made_from": origin}
         if problem is None:
             try:
-                _publish(task, store, staged, when)
+                _publish(task, store, staged, manifest, code)
                 kept = store.path(task.job.below(f"notebooks/{task.job.stem}.ipynb"))
                 return Outcome(task.job, "ok", **spent, figures=figures, notebook=kept)
             except (OSError, ValueError) as error:
                 problem = f"{type(error).__name__}: {error}"
         with suppress(OSError):
             (staging / FAILED).touch()
-        return Outcome(task.job, "failed", **spent, problem=problem, **_keep_failed(task, store, staged, when, problem))
+        kept = _keep_failed(task, store, staged, manifest | {"problem": problem})
+        return Outcome(task.job, "failed", **spent, problem=problem, **kept)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -262,11 +263,12 @@ def _kill(processes):
     psutil.wait_procs(processes, timeout=5)
 
 
-def _publish(task, store, staged, when):
+def _publish(task, store, staged, manifest, code):
     """Give the results their final names, the manifest last, and remove what an earlier run made and this did not."""
     job, figures = task.job, staged / "figures"
     for path in filter(is_record, figures.glob("*.json")):
-        stamp(path, identity(job.notebook, json.loads(path.read_text())["parameters"]))
+        parameters = json.loads(path.read_text())["parameters"]
+        stamp(path, combined(code, manifest["made_from"]["data"], parameters))
     notebook = _tidied(staged / f"{job.stem}.ipynb", figures, store, job)
     files = {f"figures/{path.relative_to(figures)}": path for path in sorted(figures.rglob("*")) if path.is_file()}
     files[f"notebooks/{job.stem}.ipynb"] = notebook
@@ -276,16 +278,12 @@ def _publish(task, store, staged, when):
         store.take(path, job.below(name))
     for name in before["outputs"].keys() - outputs.keys():
         store.remove(job.below(name))
-    store.write(manifest_name(job), as_bytes(_manifest(task, when, outcome="ok") | {"outputs": outputs}))
+    store.write(manifest_name(job), as_bytes(manifest | {"outcome": "ok", "outputs": outputs}))
     for suffix in ("ipynb", "log", "json"):
         store.remove(job.below(f"failed/{job.stem}.{suffix}"))
 
 
-def _manifest(task, when, **outcome):
-    return {"job": task.job.stem, **outcome, **when, "made_from": task.origin}
-
-
-def _keep_failed(task, store, staged, when, problem):
+def _keep_failed(task, store, staged, manifest):
     """Keep the notebook as far as it got, its log and what is known of the failure; return where."""
     job, kept = task.job, {}
     with suppress(OSError):
@@ -298,8 +296,7 @@ def _keep_failed(task, store, staged, when, problem):
                 name = job.below(f"failed/{job.stem}.{suffix}")
                 store.take(path, name)
                 kept[what] = store.path(name)
-        failure = _manifest(task, when, outcome="failed", problem=problem)
-        store.write(job.below(f"failed/{job.stem}.json"), as_bytes(failure))
+        store.write(job.below(f"failed/{job.stem}.json"), as_bytes(manifest | {"outcome": "failed"}))
     return kept
 
 

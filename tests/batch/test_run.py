@@ -17,7 +17,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 from test_interrupts import wait_until
 
 from srlib.batch import supervise
-from srlib.batch.identity import essence
 from srlib.batch.manifest import made_from, reason_to_run
 from srlib.batch.plan import Job
 from srlib.batch.run import run_jobs, staging_directory
@@ -330,7 +329,7 @@ def test_a_job_ends_when_what_its_batch_has_staged_is_removed_while_something_wr
     job, pid = sleeping(tmp_path)
     store = Store(tmp_path / "out")
     with staging_directory(store) as staging, ThreadPoolExecutor(1) as pool:
-        running = pool.submit(perform, Task(job, made_from(job), store.place, str(staging), 1, None, False))
+        running = pool.submit(perform, Task(job, store.place, str(staging), 1, None, False))
         wait_until(pid.exists)
         (staged,) = staging.iterdir()
         (staged / "task.json").unlink()  # as `shutil.rmtree` does first, before it finds that there is a new file
@@ -408,10 +407,3 @@ def test_a_notebook_whose_kernel_is_not_installed_is_reported(tmp_path):
     path = write_notebook(tmp_path / "a.ipynb", "1")
     path.write_text(path.read_text().replace('"python3"', '"no-such-kernel"'))
     assert "no-such-kernel" in run([path], tmp_path)["a"].problem
-
-
-def test_identities_can_be_made_in_several_threads():
-    """CPython 3.11 cannot make two syntax trees at once."""
-    code = "\n".join(f"def f{k}(x):\n    return [x + {k} for _ in range(x)]" for k in range(500))
-    with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(essence, [code] * 64))) == 1
