@@ -29,9 +29,8 @@ figures: $(installed) ## every figure and claim, into build/ (PROFILE=quick or p
 site: $(installed) ## the companion as web pages in build/site, from what is in build/ and what is committed
 	$(bin)/srlib site build
 
-update: $(installed) ## what is committed: figures and results at paper scale (NOTEBOOKS="04 05"), notebooks run in place
-	$(bin)/srlib regenerate $(NOTEBOOKS) --profile paper --out build/paper --jobs $(JOBS)
-	cp build/paper/figures/* figures/
+update: $(installed) ## what is committed: figures that code has changed (and NOTEBOOKS="04 05"), results, notebooks
+	$(bin)/srlib update $(NOTEBOOKS) --jobs $(JOBS)
 	$(bin)/srlib results
 	$(bin)/srlib claims
 	$(bin)/jupyter nbconvert --to notebook --execute --inplace --log-level=ERROR \

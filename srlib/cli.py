@@ -34,6 +34,9 @@ _figures = click.option(
     default=_ROOT / "figures",
     help="Directory of the records. [default: that of the checkout, else ./figures]",
 )
+_jobs = click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Notebooks to run at the same time."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,9 +77,7 @@ def list_notebooks(names, directory) -> None:
 @click.option(
     "--out", default="build", show_default=True, help="Where results go: a directory, or a URL that fsspec knows."
 )
-@click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Notebooks to run at the same time."
-)
+@_jobs
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead.")
 @click.option(
     "-p",
@@ -286,6 +287,84 @@ def compare(one, other, details):
     click.echo(f"\n{meaning(found)}")
     if any(comparison.verdict in ("different", "not comparable") for comparison in found):
         raise click.exceptions.Exit(1)
+
+
+@main.command()
+@_jobs
+@_notebooks
+@_figures
+def restamp(jobs, directory, figures) -> None:
+    """Write into the records that they hold for the code as it is, where a small run of the notebooks says so.
+
+    That is for changes that alter no number, such as a move. The identity in a record is then that of the code again,
+    beside that of the code by which its numbers were computed. Nothing is written while a unit test fails. Status 1 if
+    notebooks must be run anew, which `srlib update` does.
+    """
+    stale = _restamped(_probed(directory, figures, jobs), figures, ())
+    if stale:
+        stems = " ".join(notebook.path.stem for notebook in stale)
+        raise click.ClickException(f"to be run at paper scale: {stems}")
+
+
+@main.command()
+@_names
+@_jobs
+@click.option("--out", default="build/paper", show_default=True, help="Where results at paper scale go.")
+@_notebooks
+@_figures
+@click.pass_context
+def update(context, names, jobs, out, directory, figures) -> None:
+    """Make the figures those of the code as it is: restamp what can be, and run the rest at paper scale.
+
+    Notebooks that are named are run in any case. The digests of the small runs are then those of the new code.
+    """
+    from srlib.batch.probe import write_probe
+
+    named = [notebook.path for notebook in _read(directory, names)] if names else []
+    findings = _probed(directory, figures, jobs)
+    stale = _restamped(findings, figures, named)
+    if stale:
+        stems = [notebook.path.stem for notebook in stale]
+        context.invoke(regenerate, names=stems, profile="paper", out=out, jobs=jobs, directory=directory)
+        for name in (name for notebook in stale for name in notebook.figures):
+            for suffix in ("png", "pdf", "json"):
+                made = Path(out, "figures", f"{name}.{suffix}").read_bytes()
+                write_atomically(figures / f"{name}.{suffix}", made)
+    write_probe(figures, [f for f in findings if f.notebook in stale or f.verdict == "never probed"])
+
+
+def _probed(directory, figures, jobs):
+    """Run the unit tests and the probe of all notebooks; return what it says, if all of them run."""
+    from srlib.batch.probe import failing_tests, probe
+
+    notebooks = _read(directory, ())
+    try:
+        red = failing_tests(notebooks, directory.absolute().parent, jobs)
+        if red:
+            raise click.ClickException(f"a unit test fails, so nothing is written\n\n{red}")
+        findings = probe(notebooks, figures, jobs)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    broken = [f"{finding.notebook.path.stem}: {finding.problem}" for finding in findings if finding.problem]
+    if broken:
+        raise click.ClickException("\n".join(["notebooks fail, so nothing is written", *broken]))
+    return findings
+
+
+def _restamped(findings, figures, named):
+    """Restamp what can be, say what becomes of each notebook, and return those that must be run."""
+    from srlib.batch.probe import restamp
+
+    stale, width = [], max(len(finding.notebook.path.stem) for finding in findings)
+    for finding in findings:
+        stem, chosen = finding.notebook.path.stem, finding.notebook.path in named
+        state = finding.verdict if chosen or finding.must_run else "up to date"
+        if chosen or finding.must_run:
+            stale.append(finding.notebook)
+        if not chosen and restamp(finding, figures):
+            state = "restamped, redraw" if finding.must_run else "restamped"
+        click.echo(f"{stem:{width}}  {'to be run' if chosen else state}")
+    return stale
 
 
 def _read(directory, names):

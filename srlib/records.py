@@ -15,11 +15,18 @@ def as_text(record):
     return re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text)
 
 
-def stamp(path: Path, identity: str) -> None:
-    """Write into the record of a figure what it was made from: the identity of code, parameters and data."""
+def stamp(path: Path, identity: str, computed_by: str | None = None) -> None:
+    """Write into the record of a figure what it was made from: the identity of code, parameters and data.
+
+    If other code than that has computed the numbers, and the probe has found no difference, it is `computed_by`.
+    """
     record = json.loads(path.read_text())
     numbers = record.pop("numbers")
-    write_atomically(path, as_text(record | {"identity": identity, "numbers": numbers}).encode())
+    record.pop("computed_by", None)
+    stamps = {"identity": identity}
+    if computed_by not in (None, identity):
+        stamps["computed_by"] = computed_by
+    write_atomically(path, as_text(record | stamps | {"numbers": numbers}).encode())
 
 
 def is_record(path: Path) -> bool:

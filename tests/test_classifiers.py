@@ -168,6 +168,7 @@ def test_the_network_rounds_every_operation_in_the_order_of_the_specification(ne
     np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.slow
 def test_unrounded_descent_of_the_network_is_a_plain_loop_on_mnist():
     data = datasets.subset(datasets.select_classes(datasets.load(MNIST), (3, 8)), 500)
     network = TwoLayerNetwork(data.train_images, data.train_labels, data.test_images, data.test_labels)

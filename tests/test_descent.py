@@ -66,6 +66,7 @@ def test_the_scheme_of_the_update_may_depend_on_the_step():
     np.testing.assert_array_equal(history.x, x)
 
 
+@pytest.mark.slow
 def test_the_skeleton_is_its_formula_and_without_eps_gradient_descent():
     stepsizes, eps, x = [0.5, 0.25, 0.5], [0.4, 0.1, 0.0], round_to(np.array([100.0, 10.0, 0.7]), "binary8")
     start = x
@@ -218,6 +219,7 @@ def test_binary64_is_plain_gradient_descent():
     np.testing.assert_allclose(history.x, w.T, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_unrounded_descent_on_all_of_mnist_has_the_orientation_figures():
     """SPEC E3: 31.96% test error after 1 epoch, 15.30% after 10."""
     problem = LogisticRegression(*mnist(60000))
@@ -228,6 +230,7 @@ def test_unrounded_descent_on_all_of_mnist_has_the_orientation_figures():
     assert first.error[-1] == 0.3196
 
 
+@pytest.mark.exhaustive
 def test_binary32_on_all_of_mnist_has_the_orientation_figures_to_the_end():
     """SPEC E3: 15.30, 11.55, 10.00 and 9.47% test error after 10, 40, 100 and 150 epochs."""
     problem, nearest = LogisticRegression(*mnist(60000)), {"gradient": "RN", "multiply": "RN", "update": "RN"}

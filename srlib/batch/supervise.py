@@ -193,7 +193,7 @@ class _Watched:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=_limits(self.task.share) | os.environ,
+                env=thread_limits(self.task.share) | os.environ,
                 start_new_session=True,  # what Ctrl-C in a terminal stops is the batch's to decide
             )
 
@@ -235,7 +235,8 @@ class _Watched:
         return self._seen[1] or (0, 0)
 
 
-def _limits(share):
+def thread_limits(share: int) -> dict[str, str]:
+    """Return the variables that limit the threads of one of so many processes that share this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return dict.fromkeys(_THREAD_LIMITS, str(max(1, cores // share)))
 

@@ -1,0 +1,255 @@
+"""Records are restamped where a small run has the digests that it has always had, and nowhere else."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import writes as as_notebook
+from test_processors import DISPATCHED
+
+from srlib.batch import probe as module
+from srlib.batch.identity import identity
+from srlib.batch.plan import find_notebooks, read_notebook
+from srlib.batch.probe import failing_tests, probe
+from srlib.cli import main
+from srlib.records import load_record
+
+ROOT = Path(__file__).parents[2]
+
+PARAMETERS = """profile = "quick"  # or "paper"
+backend = "numpy"  # where arrays are
+seed = 7  # of nothing
+output_dir = "../build/figures"  # where figures go
+steps = 20  # how many numbers"""
+CODE = """import matplotlib.pyplot as plt
+from srlib.figures import save_figure
+from srlib.rounding import round_to
+from srlib.settings import Settings
+
+settings = Settings(profile, backend, seed, output_dir, steps=steps)
+numbers = [round_to(1.1 * k, "binary8") for k in range(steps)]
+figure, axes = plt.subplots(figsize=(2, 1))
+axes.plot(numbers)
+axes.set(title="NAME")
+save_figure(figure, "NAME", {"numbers": numbers}, settings)
+print("said")"""
+
+
+class Checkout:
+    """Two notebooks of one figure each, records of them, and a unit test."""
+
+    def __init__(self, place):
+        self.place, self.figures = place, place / "figures"
+
+    def create(self):
+        for name in ("notebooks", "figures", "tests"):
+            (self.place / name).mkdir()
+        for name in ("one", "two"):
+            self.write(name)
+        probed = {name: {"parameters": {"steps": 5}, "figures": {}} for name in ("one", "two")}
+        (self.figures / "probe.json").write_text(json.dumps(probed))
+        return self
+
+    def write(self, name, old="", new=""):
+        assert old in CODE
+        cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
+        cells.append(new_code_cell((CODE.replace(old, new) if old else CODE).replace("NAME", name)))
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        (self.place / "notebooks" / f"{name}.ipynb").write_text(as_notebook(notebook))
+
+    def run(self, *words):
+        options = ["--notebooks", str(self.place / "notebooks"), "--figures", str(self.figures)]
+        result = CliRunner().invoke(main, [*words, *options])
+        return result.exit_code, result.output
+
+    def record(self, name):
+        return load_record(self.figures / f"{name}.json")
+
+    def files(self):
+        return {path.name: path.read_bytes() for path in self.figures.iterdir()}
+
+    def now(self, name):
+        return identity(self.place / "notebooks" / f"{name}.ipynb", self.record(name)["parameters"])
+
+
+@pytest.fixture(scope="module")
+def updated(tmp_path_factory):
+    """A checkout that `srlib update` has brought up to date."""
+    made = Checkout(tmp_path_factory.mktemp("updated")).create()
+    with pytest.MonkeyPatch.context() as patch:
+        here(patch, made.place)
+        code, said = made.run("update", "--out", str(made.place / "out"))
+    assert code == 0, said
+    return made
+
+
+def here(patch, place):
+    """Let the probe run in this process, and every unit test pass."""
+    patch.setattr(module, "_run_all", lambda tasks, jobs: [module._run(*task) for task in tasks])
+    patch.setattr(module, "failing_tests", lambda *given: None)
+    patch.chdir(place)
+
+
+@pytest.fixture
+def checkout(updated, tmp_path, monkeypatch):
+    """A copy of it."""
+    here(monkeypatch, tmp_path)
+    copy = shutil.copytree(updated.place, tmp_path / "copy", ignore=shutil.ignore_patterns("out"))
+    return Checkout(copy)
+
+
+def test_what_was_never_probed_is_run_at_paper_scale_and_has_digests(checkout):
+    assert {path.name for path in checkout.figures.iterdir()} == {"probe.json"} | {
+        f"{name}.{suffix}" for name in ("one", "two") for suffix in ("json", "pdf", "png")
+    }
+    for name in ("one", "two"):
+        assert (
+            checkout.record(name)["parameters"] | {"profile": "paper", "steps": 20}
+            == checkout.record(name)["parameters"]
+        )
+        assert checkout.record(name)["identity"] == checkout.now(name)
+    probed = json.loads((checkout.figures / "probe.json").read_text())
+    assert probed["one"]["parameters"] == {"steps": 5}
+    assert {len(digest) for digest in probed["one"]["figures"]["one"].values()} == {64}
+
+
+def test_where_nothing_has_changed_nothing_is_written(checkout):
+    before = checkout.files()
+    assert checkout.run("restamp") == (0, "one  up to date\ntwo  up to date\n")
+    assert checkout.run("update")[0] == 0
+    assert checkout.files() == before
+
+
+def test_digests_alone_are_added_where_the_records_are_those_of_the_code(checkout):
+    (checkout.figures / "probe.json").unlink()
+    records = {name: content for name, content in checkout.files().items()}
+    assert checkout.run("restamp")[0] == 0
+    assert checkout.files() == records
+    code, said = checkout.run("update", "--out", "nowhere")
+    assert code == 0 and not Path("nowhere").exists(), said
+    assert json.loads((checkout.figures / "probe.json").read_text())["one"]["figures"].keys() == {"one"}
+
+
+def test_other_code_with_the_same_numbers_is_restamped_and_the_record_says_who_computed_them(checkout):
+    first = checkout.record("one")
+    for form in ("1.1 * (k + 0)", "1.1 * (0 + k)"):
+        checkout.write("one", "1.1 * k", form)
+        assert checkout.run("restamp") == (0, "one  restamped\ntwo  up to date\n")
+        record = checkout.record("one")
+        assert record["identity"] == checkout.now("one") != first["identity"]
+        assert record["computed_by"] == first["identity"]
+        assert record["numbers"] == first["numbers"]
+    checkout.write("one")
+    assert checkout.run("restamp")[0] == 0
+    assert checkout.record("one") == first
+
+
+def test_other_numbers_are_told_and_nothing_is_written(checkout):
+    before = checkout.files()
+    checkout.write("two", "1.1 * k", "1.2 * k")
+    code, said = checkout.run("restamp")
+    assert code == 1
+    assert "two  differs" in said and "to be run at paper scale: two\n" in said
+    assert checkout.files() == before
+    code, said = checkout.run("update", "--out", "out")
+    assert code == 0, said
+    assert checkout.record("two")["identity"] == checkout.now("two")
+    assert "computed_by" not in checkout.record("two")
+    assert checkout.record("two")["numbers"]["numbers"][-1] == 24.0  # 22.8 among 20, 24
+    assert checkout.run("restamp") == (0, "one  up to date\ntwo  up to date\n")
+    assert checkout.files()["one.json"] == before["one.json"]
+
+
+def test_a_difference_that_only_the_paper_scale_would_show_is_not_seen(checkout):
+    """It is what the probe is too short for."""
+    checkout.write("two", "1.1 * k", "(1.1 * k if k < 10 else 0.0)")
+    assert checkout.run("restamp") == (0, "one  up to date\ntwo  restamped\n")
+
+
+def test_other_pixels_with_the_same_numbers_are_to_be_drawn_anew(checkout):
+    checkout.write("two", 'title="NAME"', 'title="2"')
+    code, said = checkout.run("restamp")
+    assert code == 1 and "two  restamped, redraw" in said and "to be run at paper scale: two\n" in said
+    picture = checkout.files()["two.png"]
+    assert checkout.run("update", "--out", "out")[0] == 0
+    assert checkout.files()["two.png"] != picture
+    assert checkout.run("restamp")[0] == 0
+
+
+def test_notebooks_that_are_named_are_run_in_any_case(checkout):
+    checkout.write("one", "1.1 * k", "(1.1 * k if k < 10 else 0.0)")
+    code, said = checkout.run("update", "one", "--out", "out")
+    assert code == 0, said
+    assert checkout.record("one")["numbers"]["numbers"][-1] == 0.0
+    assert "computed_by" not in checkout.record("one")
+
+
+def test_while_a_unit_test_fails_nothing_is_written(checkout, monkeypatch):
+    checkout.write("one", "1.1 * k", "1.1 * (k + 0)")
+    before = checkout.files()
+    monkeypatch.setattr(module, "failing_tests", lambda *given: "FAILED test_rounding.py")
+    for command in ("restamp", "update"):
+        code, said = checkout.run(command)
+        assert code == 1 and "a unit test fails" in said and "FAILED test_rounding.py" in said
+    assert checkout.files() == before
+
+
+def test_while_a_notebook_fails_nothing_is_written(checkout):
+    checkout.write("one", "1.1 * k", "1.1 * (k + 0)")
+    checkout.write("two", "range(steps)", "range(nonsense)")
+    before = checkout.files()
+    code, said = checkout.run("restamp")
+    assert code == 1 and "two: NameError: name 'nonsense' is not defined" in said
+    assert checkout.files() == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"one": {}}', '{"one": {"parameters": {}}}'])
+def test_a_damaged_probe_is_refused(checkout, content):
+    (checkout.figures / "probe.json").write_text(content)
+    code, said = checkout.run("restamp")
+    assert code == 2 and "probe.json: " in said
+
+
+def test_the_unit_tests_are_those_of_the_modules_that_notebooks_reach(checkout, monkeypatch):
+    monkeypatch.undo()
+    notebooks = [read_notebook(path) for path in find_notebooks(checkout.place / "notebooks")]
+    with pytest.raises(FileNotFoundError, match="no unit tests"):
+        failing_tests(notebooks, checkout.place, 1)
+    (checkout.place / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow: s\n    exhaustive: e\n")
+    (checkout.place / "tests" / "test_bounds.py").write_text("def test_it():\n    assert False, 'not reached'\n")
+    (checkout.place / "tests" / "test_rounding.py").write_text("def test_it():\n    pass\n")
+    assert failing_tests(notebooks, checkout.place, 1) is None
+    (checkout.place / "tests" / "test_formats.py").write_text("def test_it():\n    assert False, 'as planted'\n")
+    assert "as planted" in failing_tests(notebooks, checkout.place, 1)
+
+
+def test_every_notebook_has_a_probe_with_a_digest_of_each_figure():
+    known = module.read_probe(ROOT / "figures")
+    declared = {path.stem: read_notebook(path) for path in find_notebooks(ROOT / "notebooks")}
+    assert known.keys() == declared.keys()
+    for stem, notebook in declared.items():
+        assert list(known[stem]["figures"]) == list(notebook.figures)
+        assert known[stem]["parameters"].keys() <= {parameter.name for parameter in notebook.parameters}
+
+
+def test_the_probe_has_its_digests_with_other_threads_blas_kernels_and_simd_width(monkeypatch):
+    """Two threads of ours, OpenBLAS for Haswell, and NumPy without what it dispatches; `srlib restamp` takes others."""
+    settings = {"NUMBA_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    settings |= {"OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": DISPATCHED}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    findings = probe([read_notebook(path) for path in find_notebooks(ROOT / "notebooks")], ROOT / "figures", 1)
+    assert {finding.notebook.path.stem: finding.verdict for finding in findings if finding.verdict != "same"} == {}
+
+
+def test_the_processes_of_the_probe_have_limits_and_leave_the_environment_as_it_is():
+    code = "import os, srlib.batch.probe as p\nwith p._environment({'A_LIMIT': '1', 'PATH': ''}):\n    print(os.environ['A_LIMIT'], len(os.environ['PATH']) > 0)\nprint('A_LIMIT' in os.environ)"  # fmt: skip  # noqa: E501
+    said = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True)
+    assert said.stdout == "1 True\nFalse\n"
