@@ -31,6 +31,7 @@ ADDED = {
     "srlib regenerate --sweep sweep.yml --jobs 4 --keep-going": "--dry-run",
     "srlib regenerate 05 --profile paper --split 4 --jobs 4": "--dry-run",
     "srlib regenerate --profile paper --scheduler tcp://10.0.0.1:8786": "--dry-run",
+    "srlib restamp --jobs 2": "--notebooks notebooks --figures figures",
     "srlib verify build": "",
     "srlib compare figures build/figures": "",
     "srlib claims": "--figures figures",
@@ -42,6 +43,7 @@ ELSEWHERE = {"conda env create -f environment.yml"}  # no conda here; test_packa
 SAID = {
     "srlib list": "13_explorer",
     "srlib regenerate --dry-run": "01_rounding_schemes",
+    "srlib restamp --jobs 2": "01_rounding_schemes  up to date",
     "srlib verify build": "of {jobs} are as they were made",
     "srlib compare figures build/figures": "explorer_run         identical",
 }
@@ -85,6 +87,8 @@ def checkout(tmp_path_factory):
     place = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "figures", place / "figures", ignore=shutil.ignore_patterns("*.pdf", "*.png"))
     (place / "notebooks").mkdir()
+    (place / "tests").mkdir()
+    (place / "tests" / "test_rounding.py").write_text("def test_it():\n    pass\n")
     shutil.copy(ROOT / "notebooks" / "01_rounding_schemes.ipynb", place / "notebooks")
     (sweep,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
     (place / "sweep.yml").write_text(sweep)
