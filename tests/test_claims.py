@@ -44,6 +44,23 @@ def test_a_claim_holds_under_conditions_or_fails_by_its_tests():
     assert Claim("C", "", missed, (passed,)).verdict == "fails"
 
 
+def test_ledger_and_json_have_every_test_with_its_margin_and_what_became_of_it():
+    limits = Test("t", 12.3456, 0.5, "b"), Test("u", 0.25, 0.5, "b")
+    claim = Claim("C", "text", Test("s", -0.0, -1e-9, "a_figure"), limits)
+    assert [list(row.values()) for row in ledger([claim])] == [
+        ["C", "holds under conditions", "s", "0", "+1e-09", "a figure"],
+        ["", "passed", "t", "12.3", "+11.8", "b"],
+        ["", "not passed", "u", "0.25", "-0.25", "b"],
+    ]
+    (found,) = json.loads(as_json([claim]))
+    assert (found["claim"], found["text"], found["verdict"]) == ("C", "text", "holds under conditions")
+    assert [(test["margin"], test["passed"]) for test in found["tests"]] == [
+        (1e-9, True),
+        (12.3456 - 0.5, True),
+        (-0.25, False),
+    ]
+
+
 def test_each_claim_is_tested_on_figures_that_exist():
     claims = evaluate(FIGURES)
     assert [claim.name for claim in claims] == [f"C{i}" for i in range(1, 8)]
@@ -170,8 +187,9 @@ def certificates():
 
 def supporting():
     """Records of which every test of every claim is passed, by far where it can be."""
-    survival = {"RN": [0.0, 0.0, 0.0, 1.0], "SR": STEPS, "signed_SR_eps(0.1)": [0.2, 0.59, 0.5, 0.0]}
+    survival = {"RN": [0.0, 0.0, 0.0, 1.0], "SR": STEPS, "signed_SR_eps(0.1)": [0.3, 0.79, 0.5, 0.0]}
     survival["signed_SR_eps(0.4)"] = [0.5, 0.89, 0.5, 0.0]
+    from_power = survival | {"SR": [0.2, 0.7, 0.5, 0.9]}
     downhill = {"RN": -0.3, "SR": 0.0, "SR_eps(0.1)": 0.1, "signed_SR_eps(0.1)": 0.1, "signed_SR_eps(0.2)": 0.2}
     lines = {"RN": [0.0, 0.0, 0.0, 1.0], "SR": STEPS, "SR_eps(0.2)": [0.3, 0.69, 0.5, 0.0], "signed_SR_eps(0.2)": STEPS}
     at = [
@@ -186,13 +204,13 @@ def supporting():
         ]
 
     logistic = classifier()
-    logistic["RN"] |= {"loss": [[0.0, 2.0]], "unmoved": [[0.0, 1.0]]}
-    logistic["SR"] |= {"loss": [[9.0, 1 + s] for s in SPREAD], "unmoved": [[1.0, 0.5 + s] for s in SPREAD]}
+    logistic["RN"] |= {"loss": [[0.0, 0.5, 2.0]], "unmoved": [[0.0, 0.5, 1.0]]}
+    logistic["SR"] |= {"loss": [[9.0, 9.5, 1 + s] for s in SPREAD], "unmoved": [[1.0, 0.9, 0.5 + s] for s in SPREAD]}
     return {
         "rounding_schemes": {"theta": STEPS, "lines": {name: [line, STEPS, STEPS] for name, line in lines.items()}},
         "survival": {
             "step_in_ulps": STEPS,
-            "survival": {where: dict(survival) for where in ("inside a binade", "at a power of two")},
+            "survival": {"inside a binade": survival, "at a power of two": from_power},
         },
         "descent_bias": {"downhill": {name: [value] * 200 for name, value in downhill.items()}},
         "noisy_sign": {
@@ -241,7 +259,8 @@ def below_the_step(numbers, margin):
 
 def one_that_hardly_helps(where):
     def alter(numbers, margin):
-        numbers["survival"][where]["signed_SR_eps(0.4)"] = [0.9, STEPS[1] + margin, 0.0, 0.0]
+        found = numbers["survival"][where]
+        found["signed_SR_eps(0.4)"] = [0.5, found["SR"][1] + margin, 0.5, 0.0]
 
     return alter
 
