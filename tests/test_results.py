@@ -87,6 +87,8 @@ def test_a_difference_is_the_final_error_less_that_of_the_reference_and_p_is_adj
     c = curves()
     found = differences(c, "other")
     assert list(found) == ["RN", "SR"]
+    assert [list(row)[:2] for row in paired(c, "other")] == 2 * [["scheme", "error − other's (points)"]]
+    assert [row["scheme"] for row in paired(c, "other")] == ["RN", "SR"]
     plain = []
     for name, (values, _) in found.items():
         own = [run[-1] for run in c[name]["error"]] * (5 if name == "RN" else 1)
@@ -139,7 +141,11 @@ def test_the_best_stepsize_is_picked_on_held_out_images_and_the_test_set_reports
 
 def test_the_errors_at_the_best_stepsize_are_those_of_the_test_set_where_the_held_out_mean_is_least():
     sweep = {
-        "SR": [{"held_out": [1.0, 7.0], "error": [1.0, 2.0]}, {"held_out": [3.0, 4.0], "error": [8.0, 9.0]}],
+        "SR": [  # the least of the smallest, of the means, and of the largest
+            {"held_out": [1.0, 9.0], "error": [1.0, 2.0]},
+            {"held_out": [2.0, 6.0], "error": [8.0, 9.0]},
+            {"held_out": [4.5, 5.0], "error": [3.0, 4.0]},
+        ],
         "RN": [{"held_out": [5.0], "error": [6.0]}, {"held_out": [5.5], "error": [0.0]}],
     }
     found = errors_at_best(sweep)

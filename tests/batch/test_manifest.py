@@ -36,6 +36,10 @@ def write_notebook(directory, code="round_to(1.0)", parameters=PARAMETERS, outpu
     nbformat.write(new_notebook(cells=cells), directory / "a.ipynb")
 
 
+def modules(notebook, backend, *_):
+    return {"cpu": "x = 1", "rules": "y = 2"} | ({"gpu": "z = 3"} if backend == "cupy" else {})
+
+
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     """A job whose notebook depends on two modules, known files and two packages."""
@@ -44,7 +48,7 @@ def job(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "data" / "README.md").write_text("is no data")
     write_notebook(tmp_path)
-    monkeypatch.setattr(manifest, "code_behind", lambda *_: {"cpu": "x = 1", "rules": "y = 2"})
+    monkeypatch.setattr(manifest, "code_behind", modules)
     monkeypatch.setattr(manifest, "requires", lambda _: ["numpy>=2.1,<3", "mpmath>=1.3", "gfloat>=0.5; extra == 'dev'"])
     return Job(tmp_path / "a.ipynb", {"profile": "paper", "seed": 5})
 
@@ -72,6 +76,11 @@ def test_an_origin_has_the_hash_of_every_text_and_file_and_all_parameters(job):
     }
     assert origin["versions"].keys() == {"python", "numpy", "mpmath"}
     assert (origin["versions"]["python"], origin["versions"]["numpy"]) == (platform.python_version(), np.__version__)
+
+
+def test_the_code_is_that_behind_the_backend(job):
+    on_device = Job(job.notebook, {**job.parameters, "backend": "cupy"})
+    assert made_from(on_device)["srlib"] == made_from(job)["srlib"] | {"gpu": hashed(b"z = 3")}
 
 
 def rewrite(name):
@@ -136,9 +145,27 @@ def test_what_decides_no_result_is_not_in_its_origin(job, tmp_path, change):
     assert made_from(job) == before
 
 
-@pytest.mark.parametrize("missing", ["job", "made_from", "outputs"])
-def test_a_file_without_a_part_of_a_manifest_is_none(job, tmp_path, missing):
-    store, whole = Store(tmp_path / "out"), {"job": "a", "made_from": made_from(job), "outputs": {}}
-    whole.pop(missing)
-    store.write(manifest_name(job), json.dumps(whole).encode())
+@pytest.mark.parametrize(
+    ("content", "problem"), [(None, "missing"), (b"", "not as it was made"), (b"66", "not as it was made")]
+)
+def test_an_output_that_is_missing_or_another_is_a_reason_to_make_it_again(job, tmp_path, content, problem):
+    job = Job(job.notebook, job.parameters, place="seed=5")
+    store, outputs = Store(tmp_path / "out"), {name: hashed(b"6") for name in ("figures/a.json", "figures/b.json")}
+    store.write("seed=5/figures/a.json", b"6")
+    if content is not None:
+        store.write("seed=5/figures/b.json", content)
+    store.write(manifest_name(job), as_bytes({"job": "a", "made_from": made_from(job), "outputs": outputs}))
+    assert reason_to_run(job, made_from(job), store) == f"figures/b.json is {problem}"
+
+
+WHOLE = {"job": "a", "made_from": {}, "outputs": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "null", "[1]", *(json.dumps({key: WHOLE[key] for key in WHOLE if key != part}) for part in WHOLE)],
+)
+def test_a_file_that_is_no_json_or_lacks_a_part_is_no_manifest(job, tmp_path, content):
+    store = Store(tmp_path / "out")
+    store.write(manifest_name(job), content.encode())
     assert reason_to_run(job, made_from(job), store) == "it has no manifest"

@@ -77,8 +77,8 @@ def test_one_number_off_by_more_than_a_billionth_of_the_largest_is_another(tmp_p
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
-        ([0.0, 0.0], [0.0, 1e-3], "different"),  # the second has the largest
-        ([0.0, 1e-3], [0.0, 0.0], "different"),
+        ([0.0, 0.0], [0.0, 1e-10], "different"),  # the second has the largest
+        ([0.0, 1e-10], [0.0, 0.0], "different"),
         ([1.0, np.inf], [1 + 1e-12, np.inf], "same digits"),
         ([1.0, np.inf], [1 + 1e-6, np.inf], "different"),  # the largest of the finite ones counts
         ([1.0, np.inf], [1.0, -np.inf], "different"),
@@ -87,6 +87,8 @@ def test_one_number_off_by_more_than_a_billionth_of_the_largest_is_another(tmp_p
         ([1.0, 1.0], [1.0, np.nan], "different"),
         ([1e-30, 1e-30], [1e-30, 1.1e-30], "different"),
         ([[1.0, 2.0]], [1.0, 2.0], "different"),
+        ({"of": 1.0}, [1.0], "different"),
+        ([1.0], {"of": 1.0}, "different"),
     ],
 )
 def test_only_what_is_not_finite_in_both_alike_is_the_same(tmp_path, one, other, expected):
@@ -181,6 +183,18 @@ def test_a_figure_that_only_one_has_is_named(tmp_path):
         ("loss", "identical", ()),
     ]
     assert meaning(found).startswith("1 of 2 figures disagree or cannot be compared")
+
+
+def test_what_only_the_first_has_is_named_and_what_is_no_record_is_left_alone(tmp_path):
+    for name in "ab":
+        record(tmp_path / name, "loss", x=CURVE)
+        (tmp_path / name / "claims.json").write_text(f'["{name}"]')
+    record(tmp_path / "a", "bias", x=CURVE)
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert [(c.figure, c.verdict, c.details) for c in found] == [
+        ("bias", "not comparable", ("only the first has it",)),
+        ("loss", "identical", ()),
+    ]
 
 
 def test_the_command_says_what_the_outcome_means_and_ends_accordingly(tmp_path):
