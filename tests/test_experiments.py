@@ -62,6 +62,21 @@ def test_pieces_are_taken_over_and_the_rest_is_run():
         assert extra[:, 0].tolist() == ([0, 0, 1000, 1000, 0, 0] if c["replicates"] else [1000])
 
 
+def test_of_pieces_only_the_replicates_that_are_asked_for_are_taken_in_their_order():
+    whole = comparison(range(6))
+    pieces = [comparison(range(4, 6)), comparison(range(3))]
+    assert plain(comparison(range(1, 5), pieces=pieces)) == plain(
+        {name: part(curves, slice(1, 5)) for name, curves in whole.items()}
+    )
+
+
+def part(curves, rows):
+    """The curves of some replicates; a deterministic setup has one row, which all share."""
+    if not curves["replicates"]:
+        return curves
+    return {name: value if name == "steps" else value[rows] for name, value in curves.items()}
+
+
 def saved(directory, replicate_range=None, **changes):
     given = {"replicates": 4, "replicate_range": replicate_range, "steps": 9} | changes
     settings = Settings("quick", "numpy", 1, str(directory), **given)
