@@ -64,7 +64,8 @@ def test_pieces_are_taken_over_and_the_rest_is_run():
 
 def test_of_pieces_only_the_replicates_that_are_asked_for_are_taken_in_their_order():
     whole = comparison(range(6))
-    pieces = [comparison(range(4, 6)), comparison(range(3))]
+    some = {name: curves for name, curves in comparison(range(3)).items() if name not in ("RN", "both(0.1)")}
+    pieces = [some, comparison(range(4, 6))]
     assert plain(comparison(range(1, 5), pieces=pieces)) == plain(
         {name: part(curves, slice(1, 5)) for name, curves in whole.items()}
     )
