@@ -1,9 +1,12 @@
 import json
 import shutil
+from math import sqrt
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 from click.testing import CliRunner
+from scipy.stats import t
 
 from srlib.claims import Claim, Test, as_json, evaluate, ledger
 from srlib.cli import main
@@ -39,6 +42,23 @@ def test_a_claim_holds_under_conditions_or_fails_by_its_tests():
     assert Claim("C", "", passed, (passed,)).verdict == "holds"
     assert Claim("C", "", passed, (passed, missed)).verdict == "holds under conditions"
     assert Claim("C", "", missed, (passed,)).verdict == "fails"
+
+
+def test_ledger_and_json_have_every_test_with_its_margin_and_what_became_of_it():
+    limits = Test("t", 12.3456, 0.5, "b"), Test("u", 0.25, 0.5, "b")
+    claim = Claim("C", "text", Test("s", -0.0, -1e-9, "a_figure"), limits)
+    assert [list(row.values()) for row in ledger([claim])] == [
+        ["C", "holds under conditions", "s", "0", "+1e-09", "a figure"],
+        ["", "passed", "t", "12.3", "+11.8", "b"],
+        ["", "not passed", "u", "0.25", "-0.25", "b"],
+    ]
+    (found,) = json.loads(as_json([claim]))
+    assert (found["claim"], found["text"], found["verdict"]) == ("C", "text", "holds under conditions")
+    assert [(test["margin"], test["passed"]) for test in found["tests"]] == [
+        (1e-9, True),
+        (12.3456 - 0.5, True),
+        (-0.25, False),
+    ]
 
 
 def test_each_claim_is_tested_on_figures_that_exist():
@@ -120,6 +140,230 @@ def test_the_gain_at_the_best_stepsize_is_over_binary64_at_any(records):
     assert limit().passed
     change(records, "stepsizes", lucky)
     assert not limit().passed
+
+
+SPREAD = [-0.03, 0.01, 0.02]  # of three replicates
+REFERENCE = [30.0, 33.0, 31.0]  # final errors of SR, in per cent, more different than their differences
+STEPS = [0.1, 0.49, 0.5, 0.9]  # what happens from a half on says nothing about less than a half
+PROPOSED = ["SR_eps(0.2)", "signed_SR_eps(0.2)", "both(0.2)"]
+
+
+def upper_limit(values, together=1):
+    """The end of Student's two-sided interval at 95%, or of one of several that hold together at 95%."""
+    return fmean(values) + t.ppf(1 - 0.025 / together, len(values) - 1) * stdev(values) / sqrt(len(values))
+
+
+def with_limit(limit, together=1):
+    """Three replicates with this upper limit."""
+    return [limit - upper_limit(SPREAD, together) + value for value in SPREAD]
+
+
+def errors(final):
+    """Curves that end with these errors, in per cent, and were worse and better before."""
+    return {"error": [[0.9, 0.01, value / 100] for value in final]}
+
+
+def paired_with_sr(gain):
+    """Errors whose lower limit below SR's is the gain, as one of three."""
+    return errors([sr + less for sr, less in zip(REFERENCE, with_limit(-gain, 3), strict=True)])
+
+
+def classifier(gains=(3.0, 5.0, 1.0)):
+    found = {"binary32": errors([50.0]), "RN": errors([10.0]), "SR": errors(REFERENCE)}
+    return found | {name: paired_with_sr(gain) for name, gain in zip(PROPOSED, gains, strict=True)}
+
+
+def certificate(gain):
+    """Two certified steps with Lt = 1/2 and LR² = 4, whose last bound is below 8/(4 + 2/2) by the gain."""
+    c = [1.5, ((4 + 2 / 2) / (1 - gain) - 4) * 2 - 1.5, -9.0]
+    bound = [8 / (4 + sum(c[:k]) / 2) for k in range(3)]
+    return {"certified": 2, "c": c, "bound": bound, "upper_limit": [value / 2 for value in bound] + [1e9]}
+
+
+def certificates():
+    gains = {"RN": -0.5, "SR": 0.0, "signed_SR_eps(0.1)": 0.1, "signed_SR_eps(0.4)": 0.3, "both(0.4)": -0.2}
+    return {scheme: certificate(gain) for scheme, gain in gains.items()}
+
+
+def supporting():
+    """Records of which every test of every claim is passed, by far where it can be."""
+    survival = {"RN": [0.0, 0.0, 0.0, 1.0], "SR": STEPS, "signed_SR_eps(0.1)": [0.3, 0.79, 0.5, 0.0]}
+    survival["signed_SR_eps(0.4)"] = [0.5, 0.89, 0.5, 0.0]
+    from_power = survival | {"SR": [0.2, 0.7, 0.5, 0.9]}
+    downhill = {"RN": -0.3, "SR": 0.0, "SR_eps(0.1)": 0.1, "signed_SR_eps(0.1)": 0.1, "signed_SR_eps(0.2)": 0.2}
+    lines = {"RN": [0.0, 0.0, 0.0, 1.0], "SR": STEPS, "SR_eps(0.2)": [0.3, 0.69, 0.5, 0.0], "signed_SR_eps(0.2)": STEPS}
+    at = [
+        {"held_out": [9.0], "error": [11.0]},
+        {"held_out": [20.0], "error": [9.0]},
+        {"held_out": [20.0], "error": [14.0]},
+    ]
+
+    def tuned(error):
+        return [
+            {"held_out": [held], "error": [other + s for s in SPREAD]} for held, other in ((6.0, error), (9.0, 0.0))
+        ]
+
+    logistic = classifier()
+    logistic["RN"] |= {"loss": [[0.0, 0.5, 2.0]], "unmoved": [[0.0, 0.5, 1.0]]}
+    logistic["SR"] |= {"loss": [[9.0, 9.5, 1 + s] for s in SPREAD], "unmoved": [[1.0, 0.9, 0.5 + s] for s in SPREAD]}
+    return {
+        "rounding_schemes": {"theta": STEPS, "lines": {name: [line, STEPS, STEPS] for name, line in lines.items()}},
+        "survival": {
+            "step_in_ulps": STEPS,
+            "survival": {"inside a binade": survival, "at a power of two": from_power},
+        },
+        "descent_bias": {"downhill": {name: [value] * 200 for name, value in downhill.items()}},
+        "noisy_sign": {
+            "g": [-1.0, 2.0],
+            "once": {"signed_SR_eps(0.1)": [-1.0, 1.0]},
+            "every_operation": {"both(0.1)": [-0.1, 0.1]}
+            | {f"signed_SR_eps({eps})": [eps, -eps] for eps in (0.1, 0.2)},
+        },
+        "convergence_bound": {"setting I": certificates(), "setting II": certificates()},
+        "bound_limits": {"one": certificates(), "another": certificates()},
+        "logistic_regression": logistic,
+        "neural_network": classifier(),
+        "stepsizes": {
+            "sweep": {"binary64": at, "SR_eps(0.1)": tuned(7.0), "both(0.1)": tuned(6.0), "skeleton(0.1)": tuned(1.0)}
+        },
+    }
+
+
+def written(directory, numbers):
+    for name, content in numbers.items():
+        record = {"figure": name, "parameters": {}, "sha256": digest(content), "numbers": content}
+        (directory / f"{name}.json").write_text(json.dumps(record))
+    return directory
+
+
+def no_sooner(numbers, margin):
+    numbers["RN"]["loss"][0][-1] = upper_limit([run[-1] for run in numbers["SR"]["loss"]]) + margin
+
+
+def stirred(numbers, margin):
+    numbers["RN"]["unmoved"][0][-1] = 0.99 + margin
+
+
+def lazy(numbers, margin):
+    for run, value in zip(numbers["SR"]["unmoved"], with_limit(0.99 - margin), strict=True):
+        run[-1] = value
+
+
+def above_the_step(numbers, margin):
+    numbers["survival"]["inside a binade"]["SR"] = [STEPS[0], STEPS[1] + 1e-9 - margin, *STEPS[2:]]
+
+
+def below_the_step(numbers, margin):
+    numbers["survival"]["inside a binade"]["SR"] = [STEPS[0], STEPS[1] - 1e-9 + margin, *STEPS[2:]]
+
+
+def one_that_hardly_helps(where):
+    def alter(numbers, margin):
+        found = numbers["survival"][where]
+        found["signed_SR_eps(0.4)"] = [0.5, found["SR"][1] + margin, 0.5, 0.0]
+
+    return alter
+
+
+def hardly_away_from_zero(numbers, margin):
+    numbers["lines"]["SR_eps(0.2)"][0][1] = STEPS[1] + margin
+
+
+def a_step_uphill(numbers, margin):
+    numbers["downhill"]["SR"][4] = -1e-9 + margin
+
+
+def some_clipped(numbers, margin):
+    for index in range(round((0.01 - margin) * 200)):
+        numbers["downhill"]["signed_SR_eps(0.1)"][index] *= 1.001
+
+
+def uphill_with_noise(sign):
+    def alter(numbers, margin):
+        numbers["every_operation"]["signed_SR_eps(0.2)"][numbers["g"].index(sign)] = -sign * (margin - 1e-9) / abs(sign)
+
+    return alter
+
+
+def gains_little(case):
+    def alter(numbers, margin):
+        numbers[case]["signed_SR_eps(0.1)"] = certificate(margin)
+
+    return alter
+
+
+def near_its_bound(numbers, margin):
+    one = numbers["setting I"]["RN"]
+    one["upper_limit"][2] = one["bound"][2] * (1 - margin)
+
+
+def best_hardly_better(numbers, margin):
+    small = abs(margin) / 9
+    numbers |= {name: classifier((margin - small, margin, margin - 2 * small))[name] for name in PROPOSED}
+
+
+def worst_hardly_better(numbers, margin):
+    numbers["both(0.2)"] = paired_with_sr(margin)
+
+
+def close_to_binary32(numbers, margin):
+    best = [100 * run[-1] for run in numbers["signed_SR_eps(0.2)"]["error"]]
+    numbers["binary32"] = errors([upper_limit(best, 3) + margin])
+
+
+def close_to_binary64(numbers, margin):
+    numbers["sweep"]["binary64"][1]["error"] = [upper_limit([6 + value for value in SPREAD], 2) + margin]
+
+
+@pytest.mark.parametrize("side", [1, -1], ids=["above", "below"])
+@pytest.mark.parametrize(
+    ("claim", "index", "figure", "alter", "margin"),
+    [
+        ("C1", 0, "logistic_regression", no_sooner, 1e-6),
+        ("C1", 1, "logistic_regression", stirred, 1e-6),
+        ("C1", 2, "logistic_regression", lazy, 1e-6),
+        ("C2", 0, "survival", above_the_step, 1e-10),
+        ("C2", 0, "survival", below_the_step, 1e-10),
+        ("C3", 0, "survival", one_that_hardly_helps("inside a binade"), 1e-6),
+        ("C3", 1, "survival", one_that_hardly_helps("at a power of two"), 1e-6),
+        ("C3", 2, "rounding_schemes", hardly_away_from_zero, 1e-6),
+        ("C4", 0, "descent_bias", a_step_uphill, 1e-10),
+        ("C4", 1, "descent_bias", some_clipped, 0.005),
+        ("C4", 2, "noisy_sign", uphill_with_noise(-1.0), 1e-10),
+        ("C4", 2, "noisy_sign", uphill_with_noise(2.0), 1e-10),
+        ("C5", 0, "convergence_bound", gains_little("setting I"), 1e-6),
+        ("C5", 0, "convergence_bound", gains_little("setting II"), 1e-6),
+        ("C5", 1, "convergence_bound", near_its_bound, 1e-6),
+        ("C5", 2, "bound_limits", gains_little("one"), 1e-6),
+        ("C5", 3, "bound_limits", gains_little("another"), 1e-6),
+        ("C6", 0, "logistic_regression", best_hardly_better, 1e-6),
+        ("C6", 1, "logistic_regression", worst_hardly_better, 1e-6),
+        ("C6", 2, "logistic_regression", close_to_binary32, 1e-6),
+        ("C6", 3, "stepsizes", close_to_binary64, 1e-6),
+        ("C7", 0, "neural_network", best_hardly_better, 1e-6),
+        ("C7", 1, "neural_network", worst_hardly_better, 1e-6),
+        ("C7", 2, "neural_network", close_to_binary32, 1e-6),
+    ],
+)
+def test_each_test_of_a_claim_turns_its_verdict_at_its_threshold(tmp_path, claim, index, figure, alter, margin, side):
+    numbers = supporting()
+    alter(numbers[figure], side * margin)
+    claims = {found.name: found for found in evaluate(written(tmp_path, numbers))}
+    test = (claims[claim].test, *claims[claim].limits)[index]
+    assert test.figure == figure
+    assert test.margin == pytest.approx(side * margin, rel=1e-4)
+    turned = "holds" if side == 1 else "holds under conditions" if index else "fails"
+    assert {name: found.verdict for name, found in claims.items()} == dict.fromkeys(claims, "holds") | {claim: turned}
+
+
+def test_the_best_and_the_worst_proposed_scheme_are_named(tmp_path):
+    *_, c6, c7 = evaluate(written(tmp_path, supporting()))
+    for claim in (c6, c7):
+        named = [test.statistic for test in (claim.test, *claim.limits)]
+        assert "best proposed scheme, signed_SR_eps(0.2), is below SR" in named[0]
+        assert "worst, both(0.2), is below SR" in named[1]
+        assert "signed_SR_eps(0.2) is below binary32" in named[2]
+    assert "both(0.1), at its best stepsize, is below binary64" in c6.limits[2].statistic
 
 
 def test_srlib_claims_prints_a_table_and_writes_claims_json(records):

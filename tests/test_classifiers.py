@@ -30,6 +30,18 @@ def test_the_cross_entropy_is_that_of_scipy(logistic):
     np.testing.assert_allclose(logistic.f(w), expected, rtol=1e-13)
 
 
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_large_logits_overflow_neither_cross_entropy_nor_gradient(logistic, scale):
+    images, labels, _, _ = small_data()
+    w = scale * np.random.default_rng(2).standard_normal((3, 6))
+    logits = images / 255 @ w.T
+    assert logits.max() > 1.5 * scale
+    expected = -np.mean(log_softmax(logits, axis=1)[np.arange(40), labels])
+    np.testing.assert_allclose(logistic.f(w), expected, rtol=1e-13)
+    residual = softmax(logits, axis=1) - np.eye(3)[labels]
+    np.testing.assert_allclose(logistic.gradient(w), residual.T @ (images / 255) / 40, rtol=1e-9, atol=1e-12)
+
+
 def test_its_gradient_is_the_derivative_and_the_textbook_formula(logistic):
     images, labels, _, _ = small_data()
     w = np.random.default_rng(3).standard_normal((3, 6))
@@ -139,6 +151,35 @@ def test_the_network_is_the_textbook_one(network):
         assert error == np.mean((tested > 0) != test_labels)
 
 
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_large_logits_do_not_overflow_the_loss_of_the_network(network, scale):
+    images, labels, _, _ = small_data(classes=2)
+    x = np.random.default_rng(8).standard_normal(network.shape)
+    x[-5:] *= scale  # the last layer
+    w1, b1, w2, b2 = network_parts(x)
+    z = np.maximum(images / 255 @ w1.T + b1, 0) @ w2 + b2
+    assert np.abs(z).max() > scale
+    assert network.f(x) == pytest.approx(-np.mean(labels * log_expit(z) + (1 - labels) * log_expit(-z)), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("bias", "chosen"), [(0.0, 0), (-0.0, 0), (5e-324, 1), (-5e-324, 0), (np.nan, 0), (np.inf, 1), (-np.inf, 0)]
+)
+def test_the_network_puts_an_image_into_class_1_if_its_logit_is_positive_and_no_other(bias, chosen):
+    x = np.zeros(4 * 8 + 1)
+    x[-1] = bias
+    network = TwoLayerNetwork(*small_data(classes=2)[:3], np.arange(20, dtype=np.uint8) // 15, units=4)
+    assert network.error(x) == (0.75 if chosen else 0.25)
+
+
+def test_a_hidden_unit_at_zero_has_no_slope(network):
+    x = np.ones(network.shape)
+    x[: 4 * 6 + 4] = 0.0  # units without input: each is exactly at the corner
+    w1_gradient, b1_gradient, w2_gradient, b2_gradient = network_parts(network.gradient(x))
+    assert not w1_gradient.any() and not b1_gradient.any() and not w2_gradient.any()
+    assert b2_gradient == pytest.approx(expit(1.0) - 0.5)  # half of the labels are 1
+
+
 def test_the_gradient_of_the_network_is_the_derivative(network):
     x = np.random.default_rng(9).standard_normal(network.shape)
     assert check_grad(network.f, network.gradient, x) < 1e-6
@@ -199,6 +240,18 @@ def test_initial_weights_are_glorot_uniform_and_decided_by_the_seed(network):
         assert np.abs(weights).mean() == pytest.approx(limit / 2, abs=5.5 * limit / np.sqrt(12 * weights.size))
     np.testing.assert_array_equal(network.initial(12), network.initial(12))
     assert not np.array_equal(network.initial(12), network.initial(13))
+
+
+def test_initial_weights_take_the_words_of_the_last_replicate_there_is(network):
+    """Words of a replicate that is run would correlate where it starts with how it is rounded."""
+    rng = Philox(12, replicates=range(2**32 - 1, 2**32))
+    first, second = rng.uniform((1, 24))[0], rng.uniform((1, 4))[0]
+    w1, _, w2, _ = network_parts(network.initial(12))
+    np.testing.assert_allclose(w1.ravel(), np.sqrt(6 / 10) * (2 * first - 1), rtol=1e-14)
+    np.testing.assert_allclose(w2, np.sqrt(6 / 5) * (2 * second - 1), rtol=1e-14)
+    others = Philox(12, replicates=50)
+    words = np.concatenate([others.uniform((50, 24)), others.uniform((50, 4))], axis=1)
+    assert not np.any(words == np.concatenate([first, second]))
 
 
 def test_without_a_choice_of_units_there_are_a_hundred_and_labels_must_be_two():

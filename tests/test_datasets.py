@@ -100,6 +100,8 @@ def test_a_subset_is_the_first_training_images_and_all_test_images(tiny):
     assert part.train_labels.tolist() == [2, 0, 1, 0]
     np.testing.assert_array_equal(part.train_images, tiny.train_images[:4])
     np.testing.assert_array_equal(part.test_images, tiny.test_images)
+    assert datasets.subset(tiny, 1).train_labels.tolist() == [2]
+    assert datasets.subset(tiny, 6).train_labels.tolist() == tiny.train_labels.tolist()
 
 
 @pytest.mark.parametrize("count", [0, 7, -1])
@@ -224,6 +226,8 @@ def test_every_tenth_training_image_is_held_out():
     np.testing.assert_array_equal(rest.train_labels, rest.train_images[:, 0] % 3)
     np.testing.assert_array_equal(held.train_images, rest.train_images)
     np.testing.assert_array_equal(rest.test_images, data.test_images)
+    assert datasets.hold_out(data, 2)[1].test_images[:, 0].tolist() == list(range(1, 25, 2))
+    assert datasets.hold_out(data, 25)[1].test_images[:, 0].tolist() == [24]
     for share in (1, 26):
         with pytest.raises(ValueError, match=f"share is {share}; must be from 2 to 25"):
             datasets.hold_out(data, share)

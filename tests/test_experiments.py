@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -8,7 +9,7 @@ from srlib import DiagonalQuadratic, Philox, gradient_descent
 from srlib.bounds import total_error
 from srlib.experiments import compare, load_pieces, measured_beta, phases, progress, setups
 from srlib.figures import save_figure
-from srlib.records import plain
+from srlib.records import digest, plain
 from srlib.settings import Settings
 
 QUADRATIC = DiagonalQuadratic(np.array([1.0, 0.25, 0.1]), np.array([3.0, -7.0, 0.3]))
@@ -61,6 +62,22 @@ def test_pieces_are_taken_over_and_the_rest_is_run():
         assert extra[:, 0].tolist() == ([0, 0, 1000, 1000, 0, 0] if c["replicates"] else [1000])
 
 
+def test_of_pieces_only_the_replicates_that_are_asked_for_are_taken_in_their_order():
+    whole = comparison(range(6))
+    some = {name: curves for name, curves in comparison(range(3)).items() if name not in ("RN", "both(0.1)")}
+    pieces = [some, comparison(range(4, 6))]
+    assert plain(comparison(range(1, 5), pieces=pieces)) == plain(
+        {name: part(curves, slice(1, 5)) for name, curves in whole.items()}
+    )
+
+
+def part(curves, rows):
+    """The curves of some replicates; a deterministic setup has one row, which all share."""
+    if not curves["replicates"]:
+        return curves
+    return {name: value if name == "steps" else value[rows] for name, value in curves.items()}
+
+
 def saved(directory, replicate_range=None, **changes):
     given = {"replicates": 4, "replicate_range": replicate_range, "steps": 9} | changes
     settings = Settings("quick", "numpy", 1, str(directory), **given)
@@ -104,6 +121,46 @@ def test_pieces_of_another_experiment_are_refused(tmp_path):
         load_pieces("kept", settings)
     with pytest.raises(FileNotFoundError):
         load_pieces("lost", settings)
+
+
+PARAMETERS = {
+    "profile": "paper",
+    "backend": "numpy",
+    "seed": 2022,
+    "fmt": "binary8",
+    "eps": [0.1, 0.4],
+    "stepsize": 0.5,
+}
+PARAMETERS |= {"steps": 9, "record": 3, "images": 60, "units": 4, "classes": [3, 8], "dataset_dir": "../data/mnist"}
+
+
+def piece(directory, **changes):
+    """Write a record with other parameters; return the settings of the run that is to take it over."""
+    given = {"replicates": 4, "replicate_range": [0, 2], **PARAMETERS}
+    record = {"figure": "kept", "parameters": given | changes, "sha256": digest({}), "numbers": {}}
+    (directory / "kept.json").write_text(json.dumps(record))
+    return SimpleNamespace(pieces=[str(directory)], parameters=given)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_piece_with_any_other_parameter_is_refused_by_its_name(tmp_path, name):
+    other = {"eps": [0.1], "classes": [8, 3]}.get(name, "another" if isinstance(PARAMETERS[name], str) else 1)
+    settings = piece(tmp_path, **{name: other})
+    with pytest.raises(ValueError, match=rf"kept\.json: {name} was .*; must be .*, as in this run"):
+        load_pieces("kept", settings)
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_a_parameter_that_only_one_has_is_refused(tmp_path, whose):
+    settings = piece(tmp_path, **({"shuffle": 1} if whose == "theirs" else {}))
+    settings.parameters |= {"shuffle": 1} if whose == "ours" else {}
+    with pytest.raises(ValueError, match="shuffle was"):
+        load_pieces("kept", settings)
+
+
+@pytest.mark.parametrize("other", [{"replicates": 9}, {"replicate_range": None}, {"replicate_range": [2, 4]}])
+def test_a_piece_may_be_of_any_replicates(tmp_path, other):
+    assert load_pieces("kept", piece(tmp_path, **other)) == [{}]
 
 
 @pytest.mark.parametrize("terminal", [False, True])

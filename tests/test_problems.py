@@ -1,3 +1,4 @@
+import mpmath
 import numpy as np
 import pytest
 from scipy.linalg import eigvalsh
@@ -83,6 +84,18 @@ def test_the_logistic_loss_is_that_of_scipy_and_has_its_derivatives():
     np.testing.assert_allclose(loss.f(x), expected, rtol=1e-13)
     assert check_grad(loss.f, loss.gradient, x[0]) < 1e-6
     np.testing.assert_allclose(loss.hessian(x[0]), approx_fprime(x[0], loss.gradient), atol=1e-6)
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+@pytest.mark.parametrize("logit", [-1000.0, -710.0, -40.0, -1.0, 0.0, 1.0, 40.0, 710.0, 1000.0])
+def test_the_logistic_loss_and_its_gradient_are_right_for_logits_of_any_size(logit, label):
+    """Beyond 709 exp overflows; from 37 on 1 + exp(−z) is 1, though the loss is as small as exp(−z)."""
+    with mpmath.workdps(500):
+        expected = mpmath.log(1 + mpmath.exp(logit)) - label * logit
+        slope = 1 / (1 + mpmath.exp(-logit)) - label
+    loss = LogisticLoss(np.array([[1.0]]), np.array([label]))
+    assert loss.f(np.array([logit])) == pytest.approx(float(expected), rel=1e-14, abs=1e-15 * label * abs(logit))
+    assert loss.gradient(np.array([logit])) == pytest.approx(float(slope), rel=1e-14, abs=1e-300 + 1e-15 * label)
 
 
 @pytest.mark.parametrize(

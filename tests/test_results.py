@@ -1,7 +1,18 @@
 import numpy as np
-from scipy.stats import ttest_rel
+import pytest
+from scipy.stats import ttest_1samp, ttest_rel
 
-from srlib.results import at_best_stepsize, best_stepsize, paired, summary, table
+from srlib.results import (
+    at_best_stepsize,
+    best_stepsize,
+    differences,
+    errors_at_best,
+    gain_of_bound,
+    paired,
+    proposed,
+    summary,
+    table,
+)
 from srlib.statistics import holm, mean_band
 
 
@@ -29,6 +40,37 @@ def test_a_summary_has_the_final_and_best_error_and_when_things_happen():
     assert [rows[name]["stops after"] for name in rows] == ["3", "3.0 ±\u00a00.0", "2 of 5"]
 
 
+@pytest.mark.parametrize(
+    ("error", "best", "reached"),
+    [
+        ([0.9, 0.2, 0.1, 0.3], "10.00", "5"),  # it crosses the level, falls further and rises again
+        ([0.9, 0.25, 0.2, 0.1], "10.00", "7"),  # the level itself is reached
+        ([0.9, 0.8, 0.7, 0.1], "10.00", "11"),
+        ([0.2, 0.3, 0.4, 0.5], "20.00", "1"),
+        ([0.9, 0.8, 0.3, 0.21], "21.00", "never"),
+    ],
+)
+def test_a_level_is_reached_where_the_error_is_first_at_or_below_it(error, best, reached):
+    curve = {"error": [error], "loss": [[4.0, 1.0, 3.0, 2.0]], "unmoved": [[0.5]], "steps": [1, 5, 7, 11]}
+    (row,) = summary({"RN": curve}, [0.2])
+    assert (row["best error (%)"], row["epochs to 20.0%"]) == (best, reached)
+    assert (row["final error (%)"], row["final loss"]) == (f"{100 * error[-1]:.2f}", "2.0000")
+
+
+@pytest.mark.parametrize(
+    ("unmoved", "stop"),
+    [
+        ([0.5, 0.9, 1.0, 1.0], "2"),
+        ([0.5, 1.0, 0.9, 1.0], "3"),
+        ([1.0, 1.0, 1.0], "0"),
+        ([1.0, 1.0, 0.9999], "never"),
+    ],
+)
+def test_a_run_stops_after_the_last_step_that_moves_anything(unmoved, stop):
+    (row,) = summary({"RN": {"error": [[0.5]], "loss": [[1.0]], "unmoved": [unmoved], "steps": [0]}}, [])
+    assert row["stops after"] == stop
+
+
 def test_paired_differences_are_those_of_the_paired_t_test():
     c = curves()
     rows = paired(c)
@@ -39,6 +81,32 @@ def test_paired_differences_are_those_of_the_paired_t_test():
     ]
     assert [row["Holm's p"] for row in rows] == [f"{value:.1g}" for value in holm(p)]
     assert rows[1]["error − SR's (points)"].startswith("+1.80 ±")
+
+
+def test_a_difference_is_the_final_error_less_that_of_the_reference_and_p_is_adjusted_for_all():
+    c = curves()
+    found = differences(c, "other")
+    assert list(found) == ["RN", "SR"]
+    assert [list(row)[:2] for row in paired(c, "other")] == 2 * [["scheme", "error − other's (points)"]]
+    assert [row["scheme"] for row in paired(c, "other")] == ["RN", "SR"]
+    plain = []
+    for name, (values, _) in found.items():
+        own = [run[-1] for run in c[name]["error"]] * (5 if name == "RN" else 1)
+        expected = [100 * (ours - theirs[-1]) for ours, theirs in zip(own, c["other"]["error"], strict=True)]
+        np.testing.assert_allclose(values, expected, atol=1e-12)
+        plain.append(ttest_1samp(expected, 0).pvalue)
+    smaller, larger = sorted([0, 1], key=lambda i: plain[i])
+    adjusted = {smaller: 2 * plain[smaller], larger: max(plain[larger], 2 * plain[smaller])}
+    np.testing.assert_allclose([p for _, p in found.values()], [min(adjusted[i], 1) for i in (0, 1)], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("apart", "p"), [([0.0, 0.0], "1"), ([0.01, 0.01], "< 1e-6"), ([-0.01, -0.01], "< 1e-6"), ([0.01], "1")]
+)
+def test_without_spread_a_difference_is_certain_if_there_is_one_in_several_replicates(apart, p):
+    named = {"SR": [[0.5]] * len(apart), "other": [[0.5 + value] for value in apart]}
+    (row,) = paired({name: {"error": error} for name, error in named.items()})
+    assert row["Holm's p"] == p
 
 
 def test_without_replicates_nothing_is_significant():
@@ -69,3 +137,32 @@ def test_the_best_stepsize_is_picked_on_held_out_images_and_the_test_set_reports
     assert row["schedule"] == "SR" and row["best t"] == "0.125"
     assert row["held-out error (%)"].startswith("3.00") and row["test error (%)"].startswith("9.00")
     assert row["loss"].startswith("0.250")
+
+
+def test_the_errors_at_the_best_stepsize_are_those_of_the_test_set_where_the_held_out_mean_is_least():
+    sweep = {
+        "SR": [  # the least of the smallest, of the means, and of the largest
+            {"held_out": [1.0, 9.0], "error": [1.0, 2.0]},
+            {"held_out": [2.0, 6.0], "error": [8.0, 9.0]},
+            {"held_out": [4.5, 5.0], "error": [3.0, 4.0]},
+        ],
+        "RN": [{"held_out": [5.0], "error": [6.0]}, {"held_out": [5.5], "error": [0.0]}],
+    }
+    found = errors_at_best(sweep)
+    assert {name: values.tolist() for name, values in found.items()} == {"SR": [8.0, 9.0], "RN": [6.0]}
+
+
+def test_the_paper_proposes_all_schemes_with_a_bias_and_no_other():
+    schemes = ["SR_eps(0.2)", "signed_SR_eps(0.1)", "both(0.4)"]
+    assert proposed(["binary32", "RN", "SR", *schemes, "skeleton(0.1)"]) == schemes
+
+
+@pytest.mark.parametrize("c", [[1.5, 0.5, 2.0, 9.0], [0.25, 0.5, 9.0], [1.0, 1.0, 0.0], [2.0]])
+@pytest.mark.parametrize(("scaled_stepsize", "squared"), [(0.5, 4.0), (1.0, 0.3)])
+def test_the_gain_of_a_bound_is_over_exact_arithmetic_after_as_many_steps(c, scaled_stepsize, squared):
+    """The bound is 2LR²/(4 + Lt·Σc) after k steps, with c = 1 in exact arithmetic (SPEC D4); R² and t are its own."""
+    steps = max(len(c) - 1, 1)
+    bound = [2 * squared / (4 + scaled_stepsize * sum(c[:k])) for k in range(steps + 1)]
+    expected = 1 - (4 + scaled_stepsize * steps) / (4 + scaled_stepsize * sum(c[:steps]))
+    assert gain_of_bound({"certified": steps, "bound": bound, "c": c}) == pytest.approx(expected, abs=1e-12)
+    assert gain_of_bound({"certified": 0, "bound": bound[:1], "c": c}) == 0

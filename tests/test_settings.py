@@ -20,12 +20,25 @@ def test_the_stream_has_the_seed():
     assert (rng.seed, rng.replicates) == (5, range(3))
 
 
+@pytest.mark.parametrize("seed", [0, 2**64 - 1])
+def test_the_first_and_the_last_seed_are_taken(seed):
+    assert Settings("paper", "numpy", seed, "out", eps=[0.0, 0.999]).rng().seed == seed
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 61440.0])
+def test_a_number_beyond_the_format_is_no_value_of_it(value):
+    settings = Settings("quick", "numpy", 1, "out", start=value)
+    with pytest.raises(ValueError, match=f"start is {value}; must be a value of binary8, whose largest is 57344"):
+        settings.value("start", Format.parse("binary8"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         (("slow", "numpy", 1), ValueError, "profile is 'slow'; must be one of quick, paper"),
         (("quick", "jax", 1), ValueError, "backend is 'jax'; must be one of numpy, cupy"),
         (("quick", "numpy", -1), ValueError, "seed is -1; must be from 0"),
+        (("quick", "numpy", 2**64), ValueError, f"seed is {2**64}; must be from 0 to {2**64 - 1}"),
     ],
 )
 def test_bad_settings_are_refused(arguments, error, message):
@@ -87,6 +100,8 @@ def test_a_parameter_that_must_be_a_value_of_a_format_is_checked():
         ({"eps": [0.1, 1.5]}, r"eps is 1\.5; must be at least 0 and below 1"),
         ({"eps": -0.1}, r"eps is -0\.1; must be at least 0"),
         ({"stepsize": 0.0}, r"stepsize is 0\.0; must be finite and positive"),
+        ({"low_stepsize": float("inf")}, r"low_stepsize is inf; must be finite and positive"),
+        ({"eps": 1.0}, r"eps is 1\.0; must be at least 0 and below 1"),
         ({"stepsizes": [0.5, -1.0]}, r"stepsizes is -1\.0; must be finite and positive"),
     ],
 )

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, false_discovery_control
+from scipy.stats import t as student
 
-from srlib.statistics import holm, mean_band
+from srlib.statistics import holm, mean_band, plus_minus
 
 
 def test_a_confidence_band_covers_the_mean_as_often_as_it_says():
@@ -17,6 +18,19 @@ def test_a_band_is_close_to_a_bootstrap_for_many_replicates():
     mean, half_width = mean_band(sample)
     interval = bootstrap((sample[0],), np.mean, random_state=3).confidence_interval
     np.testing.assert_allclose([mean[0] - half_width[0], mean[0] + half_width[0]], interval, rtol=0.01)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 1 - 0.05 / 9])
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_a_band_is_students_interval_at_any_confidence(confidence, count):
+    sample = np.random.default_rng(4).exponential(size=count)
+    (mean,), (half,) = mean_band(sample[None], confidence)
+    error = sample.std(ddof=1) / np.sqrt(count)
+    np.testing.assert_allclose(
+        [mean - half, mean + half], student.interval(confidence, count - 1, sample.mean(), error)
+    )
+    assert confidence != 0.95 or mean_band(sample[None])[1] == half
+    assert plus_minus(sample, 3) == f"{mean:.3f} ±\u00a0{mean_band(sample[None])[1][0]:.3f}"
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])

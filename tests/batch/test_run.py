@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,11 +17,11 @@ from nbformat.v4 import new_code_cell, new_notebook
 from test_interrupts import wait_until
 
 from srlib.batch import supervise
-from srlib.batch.manifest import made_from, reason_to_run
+from srlib.batch.manifest import as_bytes, made_from, manifest_name, reason_to_run
 from srlib.batch.plan import Job
 from srlib.batch.run import run_jobs, staging_directory
 from srlib.batch.store import Store
-from srlib.batch.supervise import Task, perform
+from srlib.batch.supervise import Outcome, Task, perform
 
 pytestmark = pytest.mark.xdist_group("run")
 
@@ -372,6 +372,48 @@ def test_a_job_is_run_after_those_that_it_needs_and_not_if_one_fails(notebooks, 
     assert list(outcomes).index("early/two") < list(outcomes).index("one")
     assert (tmp_path / "early" / "figures" / "two_values.png").exists()
     assert (tmp_path / "early" / "manifests" / "two.json").exists()
+
+
+class Scripted(Executor):
+    """Runs nothing: each job ends in the state that is said, at once."""
+
+    def __init__(self, states):
+        self.states, self.tasks = states, []
+
+    def submit(self, call, task):
+        self.tasks.append(task)
+        future = Future()
+        future.set_result(Outcome(task.job, self.states.get(task.job.stem, "ok")))
+        return future
+
+
+def up_to_date(store, job):
+    store.write(manifest_name(job), as_bytes({"job": job.stem, "made_from": made_from(job), "outputs": {}}))
+
+
+@pytest.mark.parametrize(("state", "runs"), [("ok", True), ("up to date", True), ("failed", False), ("not run", False)])
+def test_a_job_is_run_if_what_it_needs_succeeds_now_or_has_succeeded_before(notebooks, tmp_path, state, runs):
+    needed, other = (Job(notebooks[name], VALUES) for name in ("one", "two"))
+    last, store = Job(notebooks["moody"], VALUES, needs=(other, needed)), Store(tmp_path)
+    executor = Scripted({"one": state})
+    if state == "up to date":
+        up_to_date(store, needed)
+    found = {outcome.job.stem: outcome for outcome in run_jobs([last, needed, other], store, tmp_path, executor)}
+    assert {name: outcome.state for name, outcome in found.items()} == {
+        "one": state,
+        "two": "ok",
+        "moody": "ok" if runs else "not run",
+    }
+    assert found["moody"].problem == (None if runs else "needs one")
+    assert {task.job.stem for task in executor.tasks} == {"two", *["moody"] * runs, *["one"] * (state != "up to date")}
+
+
+def test_a_task_has_all_that_it_is_to_be_run_with(notebooks, tmp_path):
+    job, executor = Job(notebooks["one"], VALUES), Scripted({})
+    up_to_date(Store(tmp_path), job)
+    options = {"share": 3, "timeout": 7.0, "force": True, "keep_going": True}
+    list(run_jobs([job], Store(tmp_path), tmp_path / "staging", executor, **options))
+    assert executor.tasks == [Task(job, made_from(job), str(tmp_path), str(tmp_path / "staging"), 3, 7.0, True)]
 
 
 def test_results_can_go_to_any_place_that_fsspec_knows(notebooks):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from srlib.batch.verify import compare, find_problems, meaning
+from srlib.batch.verify import VERDICTS, Comparison, compare, find_problems, meaning
 from srlib.cli import main
 from srlib.records import as_text, digest, plain
 
@@ -61,6 +61,113 @@ def test_numbers_are_told_apart_by_how_far_they_agree(tmp_path, one, other, expe
     assert verdict(tmp_path, one, other) == expected
 
 
+def moved(size, index=7, numbers=CURVE):
+    """The numbers, the largest of which is 2, with one moved by a share of that."""
+    numbers = numbers.copy()
+    numbers[index] += size * 2
+    return numbers
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("size", "expected"), [(0.9e-9, "same digits"), (1.1e-9, "different"), (1e-8, "different")])
+def test_one_number_off_by_more_than_a_billionth_of_the_largest_is_another(tmp_path, size, sign, expected):
+    assert verdict(tmp_path, {"x": sign * CURVE}, {"x": sign * moved(size)}) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ([0.0, 0.0], [0.0, 1e-10], "different"),  # the second has the largest
+        ([0.0, 1e-10], [0.0, 0.0], "different"),
+        ([1.0, np.inf], [1 + 1e-12, np.inf], "same digits"),
+        ([1.0, np.inf], [1 + 1e-6, np.inf], "different"),  # the largest of the finite ones counts
+        ([1.0, np.inf], [1.0, -np.inf], "different"),
+        ([1.0, np.inf], [1.0, 9.0], "different"),
+        ([1.0, np.nan], [1.0, 1.0], "different"),
+        ([1.0, 1.0], [1.0, np.nan], "different"),
+        ([1e-30, 1e-30], [1e-30, 1.1e-30], "different"),
+        ([[1.0, 2.0]], [1.0, 2.0], "different"),
+        ({"of": 1.0}, [1.0], "different"),
+        ([1.0], {"of": 1.0}, "different"),
+    ],
+)
+def test_only_what_is_not_finite_in_both_alike_is_the_same(tmp_path, one, other, expected):
+    assert verdict(tmp_path, {"x": one}, {"x": other}) == expected
+
+
+def bands(kind, apart, halves, points=20):
+    """Two curves with bands of these half-widths, as records have them, so far apart at the first points."""
+    found = []
+    for mean, half in zip((np.zeros(points), np.resize(apart, points)), halves, strict=True):
+        if kind == "replicates":  # two with a mean m and half-width h are m ± h/12.706, by Student's t with 1 degree
+            away = half / 12.7062047361747
+            found.append({"x": [mean - away, mean + away], "replicates": [0, 1]})
+        else:
+            found.append({"x": mean, kind: np.full(points, half)})
+    return found
+
+
+@pytest.mark.parametrize("kind", ["x_half", "half_width", "replicates"])
+@pytest.mark.parametrize("halves", [(1.0, 0.75), (0.75, 1.0), (0.0, 1.75)])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("apart", "expected"), [(1.74, "within bands"), (1.76, "different")])
+def test_bands_meet_where_the_sum_of_their_half_widths_spans_the_distance(
+    tmp_path, kind, halves, sign, apart, expected
+):
+    assert verdict(tmp_path, *bands(kind, [sign * apart], halves)) == expected
+
+
+@pytest.mark.parametrize("kind", ["x_half", "half_width", "replicates"])
+@pytest.mark.parametrize(
+    ("meeting", "expected"), [(20, "within bands"), (19, "within bands"), (18, "different"), (16, "different")]
+)
+def test_bands_must_meet_at_95_percent_of_the_points(tmp_path, kind, meeting, expected):
+    assert verdict(tmp_path, *bands(kind, [1.0] * meeting + [3.0] * (20 - meeting), (1.0, 1.0))) == expected
+
+
+PAIRS = {  # numbers of two records, by the verdict on them
+    "identical": ({"x": CURVE}, {"x": CURVE}),
+    "same digits": ({"x": CURVE}, {"x": moved(1e-12)}),
+    "within bands": bands("x_half", [1.0], (1.0, 1.0)),
+    "different": ({"x": CURVE}, {"x": moved(0.1)}),
+}
+
+
+@pytest.mark.parametrize("better", PAIRS)
+@pytest.mark.parametrize("worse", PAIRS)
+def test_the_worst_number_of_a_figure_decides(tmp_path, better, worse):
+    pairs = zip(PAIRS[better], PAIRS[worse], strict=True)
+    found = verdict(tmp_path, *({"first": {"of": a}, "then": b} for a, b in pairs))
+    assert VERDICTS == (*PAIRS, "not comparable")
+    assert found == max(better, worse, key=VERDICTS.index)
+
+
+@pytest.mark.parametrize("parameter", ["seed", "backend", "replicates", "replicate_range"])
+def test_parameters_under_which_results_should_be_the_same_may_differ(tmp_path, parameter):
+    assert verdict(tmp_path, {"x": CURVE}, {"x": CURVE}, {parameter: 9}) == "identical"
+
+
+@pytest.mark.parametrize(
+    "parameter", "profile fmt eps stepsize steps record images units classes dataset_dir condition new".split()
+)
+def test_with_any_other_parameter_a_record_is_not_comparable(tmp_path, parameter):
+    assert verdict(tmp_path, {"x": CURVE}, {"x": CURVE}, {parameter: 9}) == "not comparable"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (["identical"], "All numbers of 1 figure are identical"),
+        (["identical", "same digits"], "All numbers of 2 figures agree to nine digits"),
+        (["within bands", "same digits"], "All numbers of 2 figures agree within their confidence bands"),
+        (["different", "within bands", "identical"], "1 of 3 figures disagree by more than their bands"),
+        (["different", "not comparable", "identical"], "2 of 3 figures disagree or cannot be compared"),
+    ],
+)
+def test_the_worst_figure_decides_what_a_comparison_means(verdicts, expected):
+    assert meaning([Comparison("f", verdict) for verdict in verdicts]).startswith(expected)
+
+
 def test_other_random_numbers_can_be_compared_and_other_experiments_cannot(tmp_path):
     assert verdict(tmp_path, {"x": CURVE}, {"x": CURVE}, {"seed": 2, "replicates": 9}) == "identical"
     assert verdict(tmp_path, {"x": CURVE}, {"x": CURVE}, {"fmt": "e4m3"}) == "not comparable"
@@ -76,6 +183,18 @@ def test_a_figure_that_only_one_has_is_named(tmp_path):
         ("loss", "identical", ()),
     ]
     assert meaning(found).startswith("1 of 2 figures disagree or cannot be compared")
+
+
+def test_what_only_the_first_has_is_named_and_what_is_no_record_is_left_alone(tmp_path):
+    for name in "ab":
+        record(tmp_path / name, "loss", x=CURVE)
+        (tmp_path / name / "claims.json").write_text(f'["{name}"]')
+    record(tmp_path / "a", "bias", x=CURVE)
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert [(c.figure, c.verdict, c.details) for c in found] == [
+        ("bias", "not comparable", ("only the first has it",)),
+        ("loss", "identical", ()),
+    ]
 
 
 def test_the_command_says_what_the_outcome_means_and_ends_accordingly(tmp_path):
