@@ -365,7 +365,7 @@ def test_few_random_bits_make_multiples_of_their_power_of_two(bits):
     np.testing.assert_array_equal(away, words < np.rint(theta * 2.0**bits))
 
 
-def by_the_specification(x, fmt, scheme, rng, *, v):
+def by_the_specification(x, fmt, scheme, rng, *, v=None):
     return reference.round_array(x, Format.parse(fmt), Scheme.parse(scheme), rng, v)
 
 
