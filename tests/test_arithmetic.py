@@ -119,17 +119,19 @@ def test_sums_of_a_format_without_subnormals_are_taken_in_order_where_they_are_n
 
 @pytest.mark.parametrize("quantum", [None, 1.0])
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("arrangement", ["plain", "strided", "infinite", "batches", "largest given"])
+@pytest.mark.parametrize(
+    "arrangement", ["plain", "strided", "infinite", "infinite, strided", "batches", "largest given"]
+)
 def test_sums_of_one_bit_too_many_are_taken_in_order(quantum, sign, arrangement):
     """Of 64 products of odd integers just below 2^24: a bit more than float64 has."""
     rng = np.random.default_rng(11)
     a, b = (sign * (2.0**24 - 1 - 2 * rng.integers(0, 2**10, shape)) for shape in ((50, 64), (64, 1)))
     expected = in_order(a, b)
     assert any(total != sum(map(Fraction, row * b[:, 0])) for total, row in zip(expected[:, 0], a, strict=True))
-    if arrangement == "strided":
-        a, b = np.repeat(a, 2, axis=1)[:, ::2], np.repeat(b, 2, axis=0)[::2]
-    if arrangement == "infinite":
+    if "infinite" in arrangement:
         a, expected = np.insert(a, 0, sign * np.inf, axis=0), np.insert(expected, 0, np.inf, axis=0)
+    if "strided" in arrangement:
+        a, b = np.repeat(a, 2, axis=1)[:, ::2], np.repeat(b, 2, axis=0)[::2]
     if arrangement == "batches":
         b = np.broadcast_to(b, (5, 64, 1))
         np.testing.assert_array_equal(matmul(a.reshape(5, 10, 64), b, quantum).reshape(50, 1), expected)
@@ -148,12 +150,13 @@ def test_products_are_multiples_of_the_square_of_the_quantum():
 @pytest.mark.parametrize("subnormals", [True, False])
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_sum_that_is_not_exact_is_taken_in_index_order_along_its_axis(subnormals, axis, sign):
+@pytest.mark.parametrize("others", [(1, 1), (2, 3)])
+def test_a_sum_that_is_not_exact_is_taken_in_index_order_along_its_axis(subnormals, axis, sign, others):
     """999 numbers of 53 bits between 1 and 2, which the format does not hide; a sum of two would have 54."""
     fmt = Format("wide", 53, 0, 40, subnormals)
-    x = np.moveaxis(sign * np.random.default_rng(13).uniform(1, 2, (2, 1, 999)), 2, axis)
-    lines = in_order(np.moveaxis(x, axis, 2).reshape(2, 999), np.ones((999, 1)))
-    expected = np.moveaxis(lines.reshape(2, 1, 1), 2, axis)
+    x = np.moveaxis(sign * np.random.default_rng(13).uniform(1, 2, (*others, 999)), 2, axis)
+    lines = in_order(np.moveaxis(x, axis, 2).reshape(-1, 999), np.ones((999, 1)))
+    expected = np.moveaxis(lines.reshape(*others, 1), 2, axis)
     np.testing.assert_array_equal(Arithmetic(fmt).sum(x, axis), expected)
 
 
@@ -250,7 +253,8 @@ def test_a_fused_step_has_the_bits_of_its_operations(fmt, multiply, update):
     ("formats", "streams", "shape"),
     [
         (("binary8", "bfloat16"), (Philox(21), None), (3, 700)),
-        (("bfloat16", "binary8"), (Philox(21), None), (3, 700)),
+        (("bfloat16", "binary64"), (Philox(21), None), (3, 700)),
+        (("binary8", Format("flushed", 3, -6, 7, subnormals=False)), (Philox(21), None), (3, 700)),
         (("binary8", "binary8"), (Philox(21), Philox(22)), (3, 700)),
         (("binary8", "binary8"), (Philox(21, 3), Philox(21)), (3, 700)),
         (("binary8", "binary8"), (Philox(21), None), (700,)),

@@ -164,9 +164,9 @@ def test_the_radius_is_the_largest_distance_at_the_start_and_a_run_may_leave_it(
 
 
 def test_upper_limits_are_those_of_students_t():
-    gap = np.array([[1.0, 2.0, 4.0], [0.5, 0.5, 2.0]])
+    gap = np.array([[1.0, 2.0, 4.0], [0.5, 0.5, 2.0], [0.1, 0.0, 0.3]])
     found = dataclasses.replace(by_hand(GOOD, NEAR), gap=gap).upper_limit(0.9)
-    quantile = stats.t.ppf(1 - 0.1 / 2, 2)
+    quantile = stats.t.ppf(1 - 0.1 / 3, 2)
     expected = [statistics.mean(row) + quantile * statistics.stdev(row) / 3**0.5 for row in gap.tolist()]
     np.testing.assert_allclose(found, expected)
 
