@@ -120,21 +120,21 @@ def test_sums_of_a_format_without_subnormals_are_taken_in_order_where_they_are_n
 @pytest.mark.parametrize("quantum", [None, 1.0])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(
-    "arrangement", ["C", "Fortran", "C, infinite", "Fortran, infinite", "batches", "largest given"]
+    "arrangement", ["plain", "padded", "plain, infinite", "padded, infinite", "batches", "largest given"]
 )
 def test_sums_of_one_bit_too_many_are_taken_in_order(quantum, sign, arrangement):
     """Of 64 products of odd integers just below 2^24: a bit more than float64 has."""
     rng = np.random.default_rng(11)
-    a, b = (sign * (2.0**24 - 1 - 2 * rng.integers(0, 2**10, shape)) for shape in ((50, 64), (64, 2)))
+    a, b = (sign * (2.0**24 - 1 - 2 * rng.integers(0, 2**10, shape)) for shape in ((50, 64), (64, 1)))
     expected = in_order(a, b)
     assert any(total != sum(map(Fraction, row * b[:, 0])) for total, row in zip(expected[:, 0], a, strict=True))
     if "infinite" in arrangement:
         a, expected = np.insert(a, 0, sign * np.inf, axis=0), np.insert(expected, 0, np.inf, axis=0)
-    if "Fortran" in arrangement:
-        a, b = np.asfortranarray(a), np.asfortranarray(b)
+    if "padded" in arrangement:  # which BLAS takes as they are
+        a, b = (np.pad(array, ((0, 0), (0, 8)))[:, :-8] for array in (a, b))
     if arrangement == "batches":
-        b = np.broadcast_to(b, (5, 64, 2))
-        np.testing.assert_array_equal(matmul(a.reshape(5, 10, 64), b, quantum).reshape(50, 2), expected)
+        b = np.broadcast_to(b, (5, 64, 1))
+        np.testing.assert_array_equal(matmul(a.reshape(5, 10, 64), b, quantum).reshape(50, 1), expected)
         return
     largest = float(np.max(np.abs(b))) if arrangement == "largest given" else None
     np.testing.assert_array_equal(matmul(a, b, quantum, largest), expected)
