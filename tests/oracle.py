@@ -25,6 +25,9 @@ FORMATS = [
     Format("narrow", 2, 0, 0, overflow="nan"),
     Format("high", 4, 100, 120),
     Format("deep", 3, -125, 127),  # the scale of a significand is the largest power of two of float32
+    Format("whole", 3, -126, 127),  # and here one beyond it
+    Format("two bits", 2, -3, 3),  # where 2^(p − 2 − e) is for infinity no normal number of float32
+    Format("coarse", 3, 3, 9),  # where half of the smallest number of a carrier is 0
 ]
 ML_DTYPES = {
     "binary8": ml_dtypes.float8_e5m2,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_rounding import assert_same_bits
+from test_rounding import assert_same_bits, by_the_specification
 
-from srlib import Arithmetic, Format, Philox, elementary, round_to
+from srlib import Arithmetic, Format, Philox, cpu, elementary, round_to
 from srlib.arithmetic import descend, matmul
 
 NAMES = ["binary8", "e4m3", "bfloat16", "binary16", "fixed(4,4)"]
@@ -117,6 +117,49 @@ def test_sums_of_a_format_without_subnormals_are_taken_in_order_where_they_are_n
     np.testing.assert_array_equal(Arithmetic(fmt).matmul(a, b), round_to(expected, fmt))
 
 
+@pytest.mark.parametrize("quantum", [None, 1.0])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    "arrangement", ["plain", "padded", "plain, infinite", "padded, infinite", "batches", "largest given"]
+)
+def test_sums_of_one_bit_too_many_are_taken_in_order(quantum, sign, arrangement):
+    """Of 64 products of odd integers just below 2^24: a bit more than float64 has."""
+    rng = np.random.default_rng(11)
+    a, b = (sign * (2.0**24 - 1 - 2 * rng.integers(0, 2**10, shape)) for shape in ((50, 64), (64, 1)))
+    expected = in_order(a, b)
+    assert any(total != sum(map(Fraction, row * b[:, 0])) for total, row in zip(expected[:, 0], a, strict=True))
+    if "infinite" in arrangement:
+        a, expected = np.insert(a, 0, sign * np.inf, axis=0), np.insert(expected, 0, np.inf, axis=0)
+    if "padded" in arrangement:  # which BLAS takes as they are
+        a, b = (np.pad(array, ((0, 0), (0, 8)))[:, :-8] for array in (a, b))
+    if arrangement == "batches":
+        b = np.broadcast_to(b, (5, 64, 1))
+        np.testing.assert_array_equal(matmul(a.reshape(5, 10, 64), b, quantum).reshape(50, 1), expected)
+        return
+    largest = float(np.max(np.abs(b))) if arrangement == "largest given" else None
+    np.testing.assert_array_equal(matmul(a, b, quantum, largest), expected)
+
+
+def test_products_are_multiples_of_the_square_of_the_quantum():
+    """The format keeps these sums but for a last bit, so that it does not hide their order."""
+    fmt, rng = Format("fixed", 53, 30, 60), np.random.default_rng(12)
+    a, b = (round_to(rng.uniform(2**11, 2**12, shape), fmt) for shape in ((40, 100), (100, 3)))
+    np.testing.assert_array_equal(Arithmetic(fmt).matmul(a, b), round_to(in_order(a, b), fmt))
+
+
+@pytest.mark.parametrize("subnormals", [True, False])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("others", [(1, 1), (2, 3)])
+def test_a_sum_that_is_not_exact_is_taken_in_index_order_along_its_axis(subnormals, axis, sign, others):
+    """999 numbers of 53 bits between 1 and 2, which the format does not hide; a sum of two would have 54."""
+    fmt = Format("wide", 53, 0, 40, subnormals)
+    x = np.moveaxis(sign * np.random.default_rng(13).uniform(1, 2, (*others, 999)), 2, axis)
+    lines = in_order(np.moveaxis(x, axis, 2).reshape(-1, 999), np.ones((999, 1)))
+    expected = np.moveaxis(lines.reshape(*others, 1), 2, axis)
+    np.testing.assert_array_equal(Arithmetic(fmt).sum(x, axis), expected)
+
+
 def test_integers_times_numbers_of_few_bits_are_exact_by_blas():
     rng = np.random.default_rng(4)
     a, b = round_to(rng.standard_normal((4, 500)), "binary8"), rng.integers(0, 256, (500, 30)).astype(float)
@@ -204,6 +247,91 @@ def test_a_fused_step_has_the_bits_of_its_operations(fmt, multiply, update):
             expected = sites[0][1].subtract(x, u, v=u if "signed" in update else None)
             assert_same_bits(descend(x, g, 0.375, *sites[1]), expected)
         assert streams[0].draws == streams[1].draws
+
+
+@pytest.mark.parametrize(
+    ("formats", "streams", "shape"),
+    [
+        (("binary8", "bfloat16"), (Philox(21), None), (3, 700)),
+        (("bfloat16", "binary64"), (Philox(21), None), (3, 700)),
+        (("binary8", Format("flushed", 3, -6, 7, subnormals=False)), (Philox(21), None), (3, 700)),
+        (("binary8", "binary8"), (Philox(21), Philox(22)), (3, 700)),
+        (("binary8", "binary8"), (Philox(21, 3), Philox(21)), (3, 700)),
+        (("binary8", "binary8"), (Philox(21), None), (700,)),
+        (("binary8", "binary8"), (Philox(21), None), (3, 1)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("multiply", ["RN", "SR"])
+@pytest.mark.parametrize("update", ["RN", "SR"])
+def test_a_step_may_mix_formats_streams_and_shapes(formats, streams, shape, multiply, update):
+    rng = np.random.default_rng(14)
+    x, g = round_to(4 * rng.standard_normal((3, 700)), "binary8"), round_to(rng.standard_normal(shape), "binary8")
+
+    def fresh():
+        made = [stream and Philox(stream.seed, stream.replicates) for stream in streams]
+        return made[0], made[1] or made[0]
+
+    first, second = fresh()
+    u = round_to(0.3 * g, formats[0], multiply, first)
+    expected = round_to(x - u, formats[1], update, second)
+    sites = [Arithmetic(*site) for site in zip(formats, (multiply, update), fresh(), strict=True)]
+    assert_same_bits(descend(x, g, 0.3, *sites), expected)
+
+
+def test_a_step_of_arrays_in_another_order_is_the_same():
+    rng = np.random.default_rng(15)
+    x, g = (round_to(rng.standard_normal((30, 40)), "binary8") for _ in range(2))
+    plain, other = ([Arithmetic("binary8", "SR", Philox(1))] * 2 for _ in range(2))
+    expected = descend(x, g, 0.3, *plain)
+    assert_same_bits(descend(np.asfortranarray(x), np.asfortranarray(g), 0.3, *other), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("row", [301, 1025, 2047])
+def test_parts_of_a_step_and_of_an_accumulated_product_have_the_words_of_the_whole(monkeypatch, threads, row):
+    monkeypatch.setattr(cpu, "_SMALL", 0)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
+    numbers, rng = range(7, 0, -3), np.random.default_rng(16)
+    x, g = (round_to(rng.standard_normal((3, row)), "binary8") for _ in range(2))
+    one, other = Philox(5, numbers), Philox(5, numbers)
+    u = by_the_specification(0.3 * g, "binary8", "SR", one)
+    expected = by_the_specification(x - u, "binary8", "signed_SR_eps(0.2)", one, v=u)
+    sites = [Arithmetic("binary8", scheme, other) for scheme in ("SR", "signed_SR_eps(0.2)")]
+    assert_same_bits(descend(x, g, 0.3, *sites), expected)
+    a, total = round_to(rng.standard_normal((3, 2, 2)), "binary8"), 0.0
+    b = np.stack([x[0], g[0]])
+    for k in range(2):
+        total = by_the_specification(total + a[..., k : k + 1] * b[k], "bfloat16", "SR", one)
+    product = Arithmetic("binary64", "RN", other).matmul(a, b, accumulator="bfloat16", scheme="SR")
+    assert_same_bits(product, total)
+
+
+OPERATIONS = {
+    "round": lambda site, x: site.round(x),
+    "add": lambda site, x: site.add(x, x),
+    "subtract": lambda site, x: site.subtract(x, 1.0),
+    "multiply": lambda site, x: site.multiply(x, x),
+    "divide": lambda site, x: site.divide(x, 3.0),
+    "exp": lambda site, x: site.exp(x),
+    "sum": lambda site, x: site.sum(x, 1),
+    "matmul": lambda site, x: site.matmul(x, x.T),
+    "accumulated": lambda site, x: Arithmetic("bfloat16", "RN", site.rng).matmul(
+        x, x.T, accumulator="bfloat16", scheme="SR"
+    ),
+    "step": lambda site, x: descend(x, x, 0.5, site, site),
+    "inner": lambda site, x: descend(x, x, 0.5, site, Arithmetic("binary8", "RN", site.rng)),
+    "outer": lambda site, x: descend(x, x, 0.5, Arithmetic("binary8", "RN", site.rng), site),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+@pytest.mark.parametrize("replicates", [1, 4])
+def test_arrays_whose_first_axis_is_not_that_of_the_replicates_are_refused(operation, replicates):
+    rng = Philox(1, replicates)
+    with pytest.raises(ValueError, match=rf"x has shape \(2, .\); its first axis must be the {replicates} replicates"):
+        operation(Arithmetic("binary8", "SR", rng), np.ones((2, 3)))
+    assert rng.draws == 0
 
 
 @pytest.mark.parametrize(("accumulator", "scheme"), [("binary16", "RN"), ("bfloat16", "SR"), ("e4m3", "SR_eps(0.2)")])

@@ -4,7 +4,7 @@ from scipy.optimize import approx_fprime
 from scipy.sparse import csr_array
 
 from srlib import exact_law
-from srlib.best import _expected, best_update
+from srlib.best import BestUpdate, _expected, best_update
 
 
 class Quadratic:
@@ -36,6 +36,21 @@ def test_the_best_is_better_than_the_named_schemes_and_worse_than_any_policy(ste
     least = [law.least_expected(f.f, steps)[-1, law.state(x)] for law, f, x in zip(laws, FAMILY, STARTS, strict=True)]
     assert best.expected >= np.mean(least) * (1 - 1e-12)
     assert np.all((best.probability >= 0) & (best.probability <= 1))
+
+
+@pytest.mark.parametrize("problem", FAMILY, ids=["1.1", "-1.1", "1.7", "-1.7"])
+@pytest.mark.parametrize(("named", "eps"), [("SR", 0.0), ("signed_SR_eps(0.25)", 0.25), ("signed_SR_eps(0.5)", 0.5)])
+def test_knots_on_the_line_of_a_named_scheme_have_its_law(problem, named, eps):
+    position = np.linspace(0, 1, 5)
+    own = BestUpdate(position, np.minimum(position + eps, 1), 0.0)
+    laws = [exact_law(problem, "binary8", 0.0625, update=update) for update in (own, named)]
+    assert abs(laws[0].matrix - laws[1].matrix).max() < 2.0**-30
+
+
+def test_the_position_is_counted_from_the_neighbour_that_is_uphill():
+    """A quarter of the gap above the lower neighbour is 3/4 of the way down, and 1/4 of the way up."""
+    up = BestUpdate(np.array([0.0, 1.0]), np.array([0.2, 1.0]), 0.0)(np.array([0.25, 0.25]), np.array([1.0, -1.0]))
+    np.testing.assert_allclose(up, [1 - 0.8, 0.4])
 
 
 def test_the_derivative_is_that_of_a_difference():

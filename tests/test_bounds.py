@@ -1,4 +1,5 @@
 import dataclasses
+import statistics
 from fractions import Fraction
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import locate, prob_away
+from scipy import stats
 
 from srlib import (
     DenseQuadratic,
@@ -17,7 +19,7 @@ from srlib import (
     iterates,
     round_to,
 )
-from srlib.bounds import certify, convergence_bound, outcomes, total_error
+from srlib.bounds import Certificate, certify, convergence_bound, outcomes, total_error
 
 BIASED = {"gradient": "SR_eps(0.25)", "multiply": "SR", "update": "signed_SR_eps(0.25)"}
 UNBIASED = {"gradient": "SR", "multiply": "SR", "update": "SR"}
@@ -105,6 +107,68 @@ def test_outcomes_are_the_neighbours_with_their_probabilities():
 
 def test_the_bound_is_that_of_the_formula():
     np.testing.assert_allclose(convergence_bound(2.0, 0.25, 3.0, np.ones(3)), 36 / (4 + 0.5 * np.arange(4)))
+
+
+def test_the_bound_adds_up_the_constants_of_the_steps_before():
+    found = convergence_bound(2.0, 0.25, 3.0, np.array([1.0, 2.0, 4.0]))
+    np.testing.assert_allclose(found, 36 / (4 + 0.5 * np.array([0, 1, 3, 7])))
+
+
+def by_hand(c, distance, radius=1.0, stepsize=0.5):
+    """A certificate of two replicates; L = 1."""
+    c, distance = np.array(c, dtype=float), np.array(distance, dtype=float)
+    return Certificate(1.0, stepsize, radius, c, c, c, distance, distance)
+
+
+NEAR, GOOD = [[1, 1], [1, 1], [1, 1], [1, 1]], [[1, 1], [1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("c", "distance", "stepsize", "end", "reason"),
+    [
+        (GOOD, NEAR, 0.5, 3, "the run ends"),
+        (GOOD, NEAR, 1.0, 3, "the run ends"),
+        (GOOD, NEAR, np.nextafter(1.0, 2), 0, "L·t = 1 is above 1"),
+        (GOOD, [*NEAR[:3], [2, 2]], 0.5, 3, "the run ends"),  # no step starts there
+        (GOOD, [*NEAR[:2], [1.1, 0], NEAR[3]], 0.5, 2, "‖x̂ − x*‖ > R"),
+        (GOOD, [[0, 1.1], *NEAR[1:]], 0.5, 0, "‖x̂ − x*‖ > R"),
+        ([[1, 1], [-0.1, 3], [1, 1]], NEAR, 0.5, 1, "c ≤ 0: rounding outweighs the step"),
+        ([[1, 1], [1, 1], [3, 0]], NEAR, 0.5, 2, "c ≤ 0: rounding outweighs the step"),
+        ([[1, 1], [-1, 1], [1, 1]], [*NEAR[:2], [2, 1], NEAR[3]], 0.5, 1, "c ≤ 0: rounding outweighs the step"),
+        ([[1, 1], [1, 1], [-1, 1]], [NEAR[0], [2, 1], *NEAR[2:]], 0.5, 1, "‖x̂ − x*‖ > R"),
+    ],
+)
+def test_the_hypotheses_are_checked_where_a_step_starts_in_every_replicate(c, distance, stepsize, end, reason):
+    certificate = by_hand(c, distance, stepsize=stepsize)
+    assert (certificate.certified, certificate.reason) == (end, reason)
+    assert len(certificate.bound) == end + 1
+
+
+def test_the_bound_has_the_worst_constant_of_each_step():
+    certificate = by_hand([[1, 3], [4, 2], [3, 3]], NEAR)
+    np.testing.assert_array_equal(certificate.worst, [1, 2, 3])
+    np.testing.assert_allclose(certificate.bound, 2 / (4 + 0.5 * np.array([0, 1, 3, 6])))
+
+
+def test_the_radius_is_the_largest_distance_at_the_start_and_a_run_may_leave_it():
+    """From 1, at a distance of 0.1 from 1.1, SR goes to 1.25 as well, at 0.15: false with probability below 1e-9."""
+    problem = DiagonalQuadratic(np.ones(1), np.array([1.1]))
+    options = {"lipschitz": 1.0, "minimiser": np.array([1.1]), "stepsize": 0.25, "steps": 20, "fmt": "binary8"}
+    found = certify(problem, np.ones(1), rng=Philox(1, 20), **options, **UNBIASED)
+    assert found.radius == pytest.approx(0.1) and found.distance.max() == pytest.approx(0.15)
+    away = np.flatnonzero(found.distance.max(axis=1) > 0.1000001)[0]
+    found = dataclasses.replace(found, c=np.ones_like(found.c))
+    assert (found.certified, found.reason) == (away, "‖x̂ − x*‖ > R")
+    several = certify(problem, np.array([[1.0], [2.0], [0.5]]), rng=Philox(1, 3), **options, **UNBIASED)
+    assert several.radius == pytest.approx(0.9)
+
+
+def test_upper_limits_are_those_of_students_t():
+    gap = np.array([[1.0, 2.0, 4.0], [0.5, 0.5, 2.0], [0.1, 0.0, 0.3]])
+    found = dataclasses.replace(by_hand(GOOD, NEAR), gap=gap).upper_limit(0.9)
+    quantile = stats.t.ppf(1 - 0.1 / 3, 2)
+    expected = [statistics.mean(row) + quantile * statistics.stdev(row) / 3**0.5 for row in gap.tolist()]
+    np.testing.assert_allclose(found, expected)
 
 
 def certified(schemes=BIASED, fmt="bfloat16", stepsize=0.25, steps=40, problem=QUADRATIC, replicates=50, **changes):

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import array_api_strict
+import ml_dtypes
 import numba
 import numpy as np
 import pytest
@@ -118,6 +119,45 @@ def test_ten_digits_are_those_of_the_decimal_notation(scale):
     history = run(quadratic, x0, steps=1, stepsize=1e-3, fmt="binary64", rng=rng)
     expected = [float(f"{value:.9e}") for value in quadratic.f(x0)]
     np.testing.assert_allclose(history.objective[0], expected, rtol=3e-16)
+
+
+class Plane:
+    """A matrix of components, of which a step moves those that are positive."""
+
+    shape = (2, 3)
+
+    def f(self, x):
+        return x.sum(axis=(-2, -1))
+
+    def gradient(self, x):
+        return np.where(x > 0, 1.0, 0.0)
+
+
+def test_of_a_matrix_the_stagnated_share_is_that_of_all_its_components():
+    x0 = np.array([[[0, 0, 0], [0, 0, 8]], [[8, 0, 8], [0, 8, 0]], [[8, 8, 8], [8, 8, 8]], np.zeros((2, 3))])
+    nearest = {"gradient": "RN", "multiply": "RN", "update": "RN", "stepsize": 1.0, "steps": 2}
+    history = run(Plane(), x0, rng=Philox(1, replicates=4), **nearest)
+    np.testing.assert_allclose(history.stagnated, [[5 / 6, 1 / 2, 0, 1]] * 2)
+    for alone, share in zip(x0, (5 / 6, 1 / 2, 0, 1), strict=True):
+        np.testing.assert_allclose(run(Plane(), alone, rng=None, **nearest).stagnated, [share] * 2)
+
+
+@pytest.mark.parametrize("replicates", [None, 2])
+def test_of_a_classifier_the_weights_of_blank_pixels_stagnate(replicates):
+    images, labels = np.array([[255, 0, 0, 0], [128, 0, 0, 0], [64, 0, 0, 0]], np.uint8), np.array([0, 1, 2], np.uint8)
+    problem = LogisticRegression(images, labels, images, labels)
+    rng, ensemble = Philox(1, replicates), () if replicates is None else (replicates,)
+    history = run(problem, np.zeros(problem.shape), steps=3, fmt="binary32", rng=rng)
+    np.testing.assert_array_equal(history.stagnated, np.full((3, *ensemble), 0.75))
+    assert history.objective.shape == history.error.shape == (4, *ensemble)
+
+
+@pytest.mark.parametrize("follow", [run, skeleton], ids=["descent", "skeleton"])
+def test_a_start_outside_the_format_is_rounded_to_nearest(follow):
+    x0 = np.array([100.0, 1.1, -0.3])
+    start = x0.astype(ml_dtypes.float8_e5m2).astype(float)
+    history = follow(QUADRATIC, x0, stepsize=0.5, steps=1, fmt="binary8")
+    np.testing.assert_allclose(history.objective[0], QUADRATIC.f(start), rtol=1e-9)
 
 
 def test_without_replicates_there_is_no_axis_of_them():
@@ -275,6 +315,8 @@ def test_progress_wraps_the_steps():
         ({"multiply": Scheme("signed_SR_eps")}, ValueError, "multiply is signed_SR_eps"),
         ({"rng": None}, TypeError, "rng is None; stochastic schemes need a Philox"),
         ({"x0": np.zeros(2)}, ValueError, r"x0 has shape \(2,\); must be \(3,\) or \(4, 3\)$"),
+        ({"x0": np.zeros((3, 3))}, ValueError, r"x0 has shape \(3, 3\); must be \(3,\) or \(4, 3\)$"),
+        ({"x0": np.zeros((4, 3)), "rng": Philox(1)}, ValueError, r"x0 has shape \(4, 3\); must be \(3,\)$"),
         ({"x0": np.zeros(3, np.float32)}, TypeError, "x0 is of float32; must be of float64"),
         ({"x0": np.zeros(3, int)}, TypeError, "x0 is of int64; must be of float32 or float64"),
     ],

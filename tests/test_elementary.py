@@ -1,4 +1,6 @@
+import decimal
 import hashlib
+from fractions import Fraction
 
 import array_api_strict
 import mpmath
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 from test_rounding import assert_same_bits
 
-from srlib import Philox, elementary
+from srlib import Format, Philox, elementary
 from srlib.arithmetic import exp
 
 kernels = pytest.mark.parametrize("function", [exp, elementary.exp])
@@ -44,6 +46,18 @@ def test_the_kernel_of_exp_is_its_specification_to_the_bit(size):
     for x in (codes.view(np.float64), rng.uniform(-750, 720, size), rng.uniform(-2, 2, (size, 2))[:, 1]):
         with np.errstate(over="ignore"):
             assert_same_bits(exp(x), elementary.exp(x))
+
+
+@pytest.mark.parametrize("name", ["binary8", "binary16", "bfloat16"])
+def test_the_table_of_exp_is_correctly_rounded(name):
+    """By Python's decimal numbers of 60 digits: normal results, and subnormal ones, which have fewer bits."""
+    values, results = (column[1:-1] for column in elementary.exp_table(Format.parse(name)))
+    near = np.flatnonzero(np.abs(values) < 760)
+    chosen = np.union1d(near[:: max(1, near.size // 3000)], np.flatnonzero((values > -746) & (values < -708)))
+    with decimal.localcontext(prec=60):
+        exact = [Fraction(decimal.Decimal(x).exp()) for x in values[chosen].tolist()]
+    expected = [float(y) if y < 2**1024 - 2**970 else np.inf for y in exact]
+    np.testing.assert_array_equal(results[chosen], expected)
 
 
 def test_the_bits_of_exp_are_frozen():

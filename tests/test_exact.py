@@ -8,8 +8,10 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import coo_array
 
 from srlib import DiagonalQuadratic, Format, Philox, exact_law, gradient_descent
+from srlib.exact import ExactLaw
 
 
 class Quadratic:
@@ -140,6 +142,38 @@ def test_hitting_times_are_those_of_first_steps_and_infinite_where_the_target_ca
     assert np.isinf(stuck.hitting_time([target])[stuck.state(3584.0)])
     with_mask = law.hitting_time(law.values == 1024.0)
     np.testing.assert_array_equal(with_mask, times)
+
+
+def test_hitting_times_of_a_chain_by_hand():
+    """0 comes to 1 or is lost in 2; 3 waits for 1; 4 goes to 3; 5 goes to 0 or 1; 6 never meets any of them."""
+    moves = {(0, 1): 1 / 2, (0, 2): 1 / 2, (1, 4): 1, (2, 2): 1, (3, 1): 1 / 3, (3, 3): 2 / 3, (4, 3): 1}
+    moves |= {(5, 0): 1 / 2, (5, 1): 1 / 2, (6, 6): 1}
+    rows, columns = np.transpose(list(moves))
+    law = ExactLaw(np.arange(7.0), coo_array((list(moves.values()), (rows, columns)), shape=(7, 7)).tocsr())
+    np.testing.assert_allclose(law.hitting_time([1]), [np.inf, 0, np.inf, 3, 4, np.inf, np.inf])
+    np.testing.assert_allclose(law.hitting_time([1, 2]), [1, 0, 0, 3, 4, 1.5, np.inf])
+
+
+@pytest.mark.parametrize("minimiser", [3.3, 2.0, 0.3])
+@pytest.mark.parametrize("target", [2.0, 3.5, 0.25])
+def test_a_hitting_time_is_finite_where_the_target_is_hit_almost_surely(minimiser, target):
+    """By the chain that stops at the target, after 2^40 steps."""
+    law = exact_law(Quadratic(1.0, minimiser), Format("small", 3, -3, 3, overflow="saturate"), 0.5)
+    stopped, hit = law.matrix.toarray(), law.state(target)
+    stopped[hit] = np.eye(len(stopped))[hit]
+    ever = np.linalg.matrix_power(stopped / stopped.sum(axis=1, keepdims=True), 2**40)[:, hit]
+    surely = ever > 1 - 1e-3
+    assert np.all(surely | (ever < 1 - 1e-2))
+    times = law.hitting_time([hit])
+    np.testing.assert_array_equal(np.isfinite(times), surely)
+    inner = surely & (np.arange(len(surely)) != hit)
+    expected = np.linalg.solve(np.eye(inner.sum()) - stopped[inner][:, inner], np.ones(inner.sum()))
+    np.testing.assert_allclose(times[inner], expected, rtol=1e-9)
+
+
+def test_a_target_that_the_chain_can_miss_takes_infinitely_long():
+    law = exact_law(Quadratic(1.0, 3.3), "binary8", 0.5)
+    assert law.hitting_time([law.state(2.0)])[law.state(1.0)] == np.inf
 
 
 def test_recurrent_classes_are_closed_and_the_stationary_law_is_kept():

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import oracle
 import pytest
-from test_rounding import assert_same_bits, directions, layouts
+from test_rounding import OVERLAPPING, assert_same_bits, directions, layouts, near_zero
 
 from srlib import Philox, Scheme, gpu, round_to
 from srlib.rounding import _parsed
@@ -188,6 +188,19 @@ def test_out_may_overlap(launches, shift):
     x, out = {0: (buffer, buffer), 1: (buffer[:-1], buffer[1:]), -1: (buffer[1:], buffer[:-1])}[shift]
     expected = round_to(np.array(x), "binary8", "SR", Philox(2))
     assert gpu.round_array(x, None, out, rule, Philox(2)) is out
+    assert_same_bits(np.array(out), expected)
+
+
+@pytest.mark.parametrize("role", ["x", "v", "v, and out is x"])
+@pytest.mark.parametrize("views", OVERLAPPING.values(), ids=OVERLAPPING)
+def test_out_may_overlap_in_any_way_with_what_is_read(launches, views, role):
+    """With the strides of another array at the same address, too: a transpose is written while it is read."""
+    rule, rng = _parsed("binary8", "signed_SR_eps(0.4)", np.empty(0))[2], np.random.default_rng(8)
+    read, out = views(on_host(near_zero(rng)))
+    read, other = read.view(HostArray), on_host(rng.standard_normal(read.shape))
+    x, v = {"x": (read, other), "v": (other, read)}.get(role, (out, read))
+    expected = round_to(np.array(x), "binary8", "signed_SR_eps(0.4)", Philox(2), v=np.array(v))
+    assert gpu.round_array(x, v, out, rule, Philox(2)) is out
     assert_same_bits(np.array(out), expected)
 
 

@@ -2,7 +2,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from srlib import Philox, cpu
+from srlib import Philox, cpu, round_to
 from srlib.philox import philox4x32
 
 # kat_vectors of Random123: counter, key, result.
@@ -47,6 +47,19 @@ def test_a_word_is_the_one_of_its_replicate_draw_and_element(seed, draw):
         for i in range(10):
             counter = [np.array(word, dtype=np.uint64) for word in (i // 4, draw % 2**32, draw // 2**32, 5 + r)]
             assert words[r].ravel()[i] == philox4x32(counter, key)[i % 4]
+
+
+@pytest.mark.parametrize("numbers", [range(0, 8, 4), range(9, 0, -3), range(2**32 - 7, 2**32, 5)], ids=str)
+@pytest.mark.parametrize("row", [1, 6, 1031])
+def test_replicates_of_a_range_with_a_step_have_the_words_of_their_numbers(numbers, row):
+    """In the specification, and in the kernel, which rounds 4.5 to 5 where the word is below 2^31."""
+    blocks = np.arange(-(-row // 4), dtype=np.uint64)
+    counters = [(blocks, *(np.full_like(blocks, word) for word in (0, 0, number))) for number in numbers]
+    expected = [np.stack(philox4x32(counter, (77, 0)), axis=1).ravel()[:row] for counter in counters]
+    x = np.full((len(numbers), row), 4.5)
+    np.testing.assert_array_equal(Philox(77, numbers).words(x), expected)
+    away = round_to(x, "binary8", "SR", Philox(77, numbers)) == 5
+    np.testing.assert_array_equal(away, np.array(expected) < 2**31)
 
 
 def test_the_words_are_frozen():
@@ -95,6 +108,9 @@ def test_uniform_numbers_lie_strictly_between_0_and_1():
             r"replicates is range\(3, 3\); must be a count or a range of numbers",
         ),
         ({"replicates": range(-1, 3)}, ValueError, r"replicates is range\(-1, 3\); must be"),
+        ({"replicates": range(1, -2, -1)}, ValueError, r"replicates is range\(1, -2, -1\); must be"),
+        ({"replicates": range(2**32 - 1, 2**32 + 1)}, ValueError, "must be a count or a range of numbers from 0"),
+        ({"replicates": 2**32 + 1}, ValueError, "replicates is 4294967297; must be from 1 to 4294967296"),
         ({"replicates": [1, 2]}, TypeError, r"replicates is \[1, 2\]; must be an integer"),
     ],
 )

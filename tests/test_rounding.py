@@ -1,4 +1,5 @@
 import tracemalloc
+from fractions import Fraction
 
 import array_api_strict
 import gfloat
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlib import Format, Philox, Scheme, reference, round_to
+from srlib import Format, Philox, Scheme, cpu, reference, round_to
 
 DTYPES = [np.float32, np.float64]
 SMALL = [fmt for fmt in oracle.FORMATS if fmt.precision <= 11]
@@ -198,6 +199,61 @@ def test_out_may_be_x_or_overlap_with_it():
         assert_same_bits(target.copy(), expected)
 
 
+OVERLAPPING = {
+    "transposed": lambda a: (a.T, a),
+    "onto its transpose": lambda a: (a, a.T),
+    "reversed": lambda a: (a[::-1, ::-1], a),
+    "onto its reverse": lambda a: (a, a[::-1, ::-1]),
+    "broadcast": lambda a: (np.broadcast_to(a[-1:], a.shape), a),
+    "a row above": lambda a: (a[:-1], a[1:]),
+    "a row below": lambda a: (a[1:], a[:-1]),
+}
+
+
+def near_zero(rng):
+    """A square of numbers of which binary8 rounds some to 0, so that a direction that is overwritten is another one."""
+    return rng.standard_normal((60, 60)) * np.exp2(-rng.integers(0, 24, (60, 60)))
+
+
+@pytest.mark.parametrize("views", OVERLAPPING.values(), ids=OVERLAPPING)
+@pytest.mark.parametrize("role", ["x", "v", "v, and out is x"])
+@pytest.mark.parametrize("scheme", ["RN", "signed_SR_eps(0.4)"])
+def test_out_may_overlap_in_any_way_with_what_is_read(views, role, scheme):
+    rng = np.random.default_rng(30)
+    read, out = views(near_zero(rng))  # of which often one has the memory and the other none
+    other = rng.standard_normal(read.shape)
+    x, v = {"x": (read, other), "v": (other, read)}.get(role, (out, read))
+    expected = round_to(x.copy(), "binary8", scheme, Philox(14), v=v.copy())
+    assert round_to(x, "binary8", scheme, Philox(14), v=v, out=out) is out
+    assert_same_bits(out.copy(), expected)
+
+
+@pytest.mark.parametrize("order", ["x", "v", "out"])
+@pytest.mark.parametrize("scheme", ["RN", "signed_SR_eps(0.4)"])
+def test_each_array_may_have_an_order_of_its_own(order, scheme):
+    x = np.random.default_rng(32).standard_normal((40, 50))
+    arrays = {"x": x, "v": x[::-1].copy(), "out": np.zeros_like(x)}
+    expected = round_to(x, "binary8", scheme, Philox(14), v=arrays["v"])
+    arrays[order] = np.array(arrays[order], order="F")
+    rounded = round_to(arrays.pop("x"), "binary8", scheme, Philox(14), **arrays)
+    assert rounded is arrays["out"]
+    assert_same_bits(rounded, expected)
+
+
+@each_dtype
+@pytest.mark.parametrize("other", DTYPES)
+@pytest.mark.parametrize("size", [1e-300, 1e-60, 1e60, np.inf])
+@pytest.mark.parametrize("library", [np.asarray, array_api_strict.asarray])
+def test_of_a_direction_the_signs_alone_count_whatever_its_type(dtype, other, size, library):
+    x = np.linspace(-3, 3, 1000).astype(dtype)
+    signs = np.resize([1.0, -1.0, 0.0, -0.0, np.nan], x.shape)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        v = np.where(signs == 0, signs, signs * max(size, float(np.finfo(other).smallest_subnormal))).astype(other)
+    expected = round_to(x, "binary8", "signed_SR_eps(0.4)", Philox(14), v=signs.astype(dtype))
+    rounded = round_to(library(x), "binary8", "signed_SR_eps(0.4)", Philox(14), v=library(v))
+    assert_same_bits(np.asarray(rounded), expected)
+
+
 def test_v_may_be_out():
     x = np.random.default_rng(3).standard_normal(5000)
     v = -x[::-1].copy()
@@ -263,6 +319,21 @@ def test_a_replicate_has_the_same_bits_alone_and_among_others(scheme, size):
     )
 
 
+@each_dtype
+@pytest.mark.parametrize("scheme", ["RN", "SR", "SR_eps(0.1)", "signed_SR_eps(0.1)"])
+@pytest.mark.parametrize("replicates", [1, 3, range(12, 0, -5)])
+@pytest.mark.parametrize("row", [1, 1022, 1025, 2047, 3333, 4096])
+def test_a_part_of_an_array_has_the_same_bits_wherever_it_begins_and_ends(monkeypatch, dtype, scheme, replicates, row):
+    """Parts of several threads begin at any element of a replicate, and blocks end at any word of four."""
+    monkeypatch.setattr(cpu, "_SMALL", 0)
+    x = np.random.default_rng(33).standard_normal((len(Philox(1, replicates).numbers()), row)).astype(dtype)
+    v = directions(x)
+    expected = reference.round_array(x, Format.parse("binary8"), Scheme.parse(scheme), Philox(16, replicates), v)
+    for threads in (1, 2, 3, 5):
+        monkeypatch.setattr(numba, "get_num_threads", lambda threads=threads: threads)
+        assert_same_bits(round_to(x, "binary8", scheme, Philox(16, replicates), v=v), expected)
+
+
 @each_scheme
 @each_dtype
 def test_the_number_of_threads_does_not_change_the_bits(scheme, dtype):
@@ -299,6 +370,48 @@ def test_few_random_bits_make_multiples_of_their_power_of_two(bits):
     np.testing.assert_array_equal(away, words < np.rint(theta * 2.0**bits))
 
 
+def by_the_specification(x, fmt, scheme, rng, *, v=None):
+    return reference.round_array(x, Format.parse(fmt), Scheme.parse(scheme), rng, v)
+
+
+@pytest.mark.parametrize("rounding", [round_to, by_the_specification])
+@pytest.mark.parametrize(
+    ("dtype", "bits"), [(np.float64, k) for k in (1, 2, 8, 20, 31, 32)] + [(np.float32, k) for k in (1, 2, 8, 20, 32)]
+)
+@pytest.mark.parametrize(
+    ("scheme", "sign", "shift"),
+    [("SR", 1, 0.0), ("SR_eps(0.25)", 1, 0.25), ("signed_SR_eps(0.25)", -1, 0.25), ("signed_SR_eps(0.25)", 1, -0.25)],
+)
+def test_a_threshold_is_the_nearest_whole_number_and_the_even_one_of_two(rounding, dtype, bits, scheme, sign, shift):
+    """Numbers whose 2^bits·P are the words that they get, or a quarter, a half, … above them."""
+    words = Philox(18, bits=bits).words(np.empty(30_000)) >> np.uint64(32 - bits)
+    for above in (0.0, 0.25, 0.5, 0.75, 1.0):
+        chance = (words + above) / 2.0**bits
+        theta = chance - shift
+        exact = (chance.astype(dtype) == chance) & (theta.astype(dtype) == theta) & (theta > 0) & (theta < 1)
+        x = np.where(exact, theta, 0.5).astype(dtype) * dtype(2.0**-16)  # between 0 and the smallest number of binary8
+        away = rounding(x, "binary8", scheme, Philox(18, bits=bits), v=np.full_like(x, sign)) > 0
+        up = words % 2 == 1 if above == 0.5 else np.full(words.shape, above > 0.5)
+        assert np.any(exact) or above % 1
+        np.testing.assert_array_equal(away[exact], up[exact])
+
+
+@each_dtype
+@pytest.mark.parametrize("precision", [2, 3, 5])
+def test_numbers_of_a_format_as_wide_as_its_carrier_round_to_even(dtype, precision):
+    """Quarters of its smallest number, and what is just below infinity and it."""
+    carrier = np.finfo(dtype)
+    fmt = Format("whole", precision, int(carrier.minexp), int(carrier.maxexp) - 1)
+    quarters = np.arange(2 ** (precision + 1) + 1)
+    x = np.ldexp(quarters.astype(dtype), int(carrier.minexp) - precision - 1)
+    expected = np.ldexp(
+        np.array([round(Fraction(int(k), 4)) for k in quarters], dtype), int(carrier.minexp) + 1 - precision
+    )
+    top = np.ldexp(dtype(1 - 2.0**-precision), int(carrier.maxexp))
+    x, expected = np.append(x, [top, carrier.max, np.inf]), np.append(expected, [top, np.inf, np.inf])
+    assert_same_bits(round_to(-x.astype(dtype), fmt), -expected.astype(dtype))
+
+
 @pytest.mark.parametrize(("threshold", "expected"), [(4294967272, 4.0), (4294967273, 5.0), (2**32 - 1, 5.0)])
 def test_thresholds_just_below_certainty_are_told_apart(threshold, expected):
     """The word of element 57555 in draw 65 of seed 1 is 4294967272, 24 below 2^32."""
@@ -310,6 +423,13 @@ def test_thresholds_just_below_certainty_are_told_apart(threshold, expected):
 X = np.linspace(-2, 2, 6).reshape(2, 3)
 READ_ONLY = np.zeros((2, 3))
 READ_ONLY.flags.writeable = False
+
+
+def with_own_memory(value):
+    """A NumPy scalar or a view as an array with memory of its own, which has a way through the checks of its own."""
+    if isinstance(value, np.floating):
+        return np.full(3, value)
+    return value.copy() if isinstance(value, np.ndarray) and not value.flags.owndata else value
 
 
 @pytest.mark.parametrize(
@@ -345,11 +465,24 @@ READ_ONLY.flags.writeable = False
         ({"out": np.empty((3, 2))}, ValueError, r"out has shape \(3, 2\); must be \(2, 3\)"),
         ({"out": np.empty((2, 3), np.float32)}, TypeError, "out is of float32; must be of float64"),
         ({"out": [0.0]}, TypeError, r"out is \[0.0\]; must be an array of the same kind as x, ndarray"),
+        (
+            {"scheme": "SR", "rng": Philox(1, replicates=1)},
+            ValueError,
+            r"x has shape \(2, 3\); its first axis must be the 1",
+        ),
+        ({"scheme": "SR", "rng": Philox(1), "out": READ_ONLY}, ValueError, "out is read-only; must be writeable"),
+        ({"scheme": "SR", "v": X[0]}, ValueError, r"v has shape \(3,\); must be \(2, 3\)"),
+        ({"v": X[:, :2]}, ValueError, r"v has shape \(2, 2\); must be \(2, 3\)"),
+        ({"v": np.arange(6).reshape(2, 3)}, TypeError, "v is of int64; must be of float32 or float64"),
+        ({"out": np.ma.zeros((2, 3))}, TypeError, "out is a MaskedArray; must be an array of the same kind as x"),
     ],
 )
-def test_bad_input_is_refused_in_one_line_and_takes_no_draw(arguments, error, message):
+@pytest.mark.parametrize("own", [False, True], ids=["views", "own memory"])
+def test_bad_input_is_refused_in_one_line_and_takes_no_draw(arguments, error, message, own):
     rng = Philox(1)
     arguments = {"x": X, "fmt": "binary8", "scheme": "RN", "rng": rng} | arguments
+    if own:
+        arguments = {name: with_own_memory(value) for name, value in arguments.items()}
     with pytest.raises(error, match=message) as caught:
         round_to(arguments.pop("x"), arguments.pop("fmt"), **arguments)
     assert "\n" not in str(caught.value)
