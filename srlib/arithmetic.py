@@ -164,8 +164,8 @@ def descend(x: Array, g: Array, stepsize: float, multiply: Arithmetic, update: A
     same = multiply.fmt == update.fmt and multiply.rng is update.rng and x.shape == g.shape
     if is_compiled(x) and same:
         rules = [rounding_rule(site.fmt, site.scheme, x, site.rng) for site in (multiply, update)]
-        if update.rng is not None:
-            update.rng.check_shape(x.shape)
+        if any(rule.stochastic for rule in rules):
+            update.rng.check_shape(x.shape)  # type: ignore[union-attr]
         return cpu.round_step(x, g, stepsize, *rules, update.scheme.signed, update.rng)  # type: ignore[arg-type, call-arg, union-attr]
     u = multiply.multiply(g, stepsize)
     return update.subtract(x, u, v=u if update.scheme.signed else None)  # type: ignore[union-attr]

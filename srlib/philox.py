@@ -144,6 +144,6 @@ class Philox:
 def _replicate_range(replicates: int | range) -> range:
     if not isinstance(replicates, range):
         replicates = range(checks.integer("replicates", replicates, 1, 2**32))
-    if not replicates or min(replicates) < 0 or max(replicates) >= 2**32:
+    if not replicates or not all(0 <= end < 2**32 for end in (replicates[0], replicates[-1])):
         raise ValueError(f"replicates is {replicates}; must be a count or a range of numbers from 0 to {2**32 - 1}")
     return replicates

@@ -249,6 +249,12 @@ def test_a_fused_step_has_the_bits_of_its_operations(fmt, multiply, update):
         assert streams[0].draws == streams[1].draws
 
 
+def test_a_step_that_needs_no_words_does_not_mind_whose_they_are():
+    rng, x = Philox(3, replicates=3), np.array([[1.5, 2.5, 3.5], [4.5, 5.5, 6.5]])
+    site = Arithmetic("binary8", "RN", rng)
+    assert_same_bits(descend(x, x, 0.375, site, site), site.subtract(x, site.multiply(x, 0.375)))
+
+
 @pytest.mark.parametrize(
     ("formats", "streams", "shape"),
     [

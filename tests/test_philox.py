@@ -49,6 +49,10 @@ def test_a_word_is_the_one_of_its_replicate_draw_and_element(seed, draw):
             assert words[r].ravel()[i] == philox4x32(counter, key)[i % 4]
 
 
+def test_as_many_replicates_as_there_are_numbers_for_them_are_soon_counted():
+    assert len(Philox(1, replicates=2**32).replicates) == 2**32
+
+
 @pytest.mark.parametrize("numbers", [range(0, 8, 4), range(9, 0, -3), range(2**32 - 7, 2**32, 5)], ids=str)
 @pytest.mark.parametrize("row", [1, 6, 1031])
 def test_replicates_of_a_range_with_a_step_have_the_words_of_their_numbers(numbers, row):

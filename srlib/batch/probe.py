@@ -144,7 +144,18 @@ def failing_tests(notebooks: Iterable[Notebook], root: Path, jobs: int) -> str |
     files = [path for name in modules if (path := root / "tests" / f"test_{name.replace('.', '/')}.py").exists()]
     if not files:
         raise FileNotFoundError(f"{root}: there are no unit tests below it, which must pass")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow and not exhaustive", "-n", str(jobs), *map(str, files)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-m",
+        "not slow and not exhaustive",
+        "-n",
+        str(jobs),
+        *map(str, files),
+    ]
     limits = thread_limits(jobs) | os.environ
     said = subprocess.run(command, cwd=root, env=limits, capture_output=True, text=True, check=False)
     return None if said.returncode == 0 else (said.stdout + said.stderr).strip()

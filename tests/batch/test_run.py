@@ -413,7 +413,7 @@ def test_a_task_has_all_that_it_is_to_be_run_with(notebooks, tmp_path):
     up_to_date(Store(tmp_path), job)
     options = {"share": 3, "timeout": 7.0, "force": True, "keep_going": True}
     list(run_jobs([job], Store(tmp_path), tmp_path / "staging", executor, **options))
-    assert executor.tasks == [Task(job, made_from(job), str(tmp_path), str(tmp_path / "staging"), 3, 7.0, True)]
+    assert executor.tasks == [Task(job, str(tmp_path), str(tmp_path / "staging"), 3, 7.0, True)]
 
 
 def test_results_can_go_to_any_place_that_fsspec_knows(notebooks):
