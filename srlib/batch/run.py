@@ -19,6 +19,7 @@ from srlib.batch.supervise import STOP, Outcome, Task, perform
 
 _LOOK_EVERY = 0.25  # seconds
 _END_WITHIN = 20.0
+_CONNECT_WITHIN = 10.0
 _STAGING = ".staging-"
 
 
@@ -138,7 +139,7 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
     except ImportError as error:
         raise RuntimeError(f"a scheduler needs dask.distributed, the extra 'cluster' ({error})") from None
     try:
-        client = Client(address, timeout=10)
+        client = Client(address, timeout=_CONNECT_WITHIN)
     except (OSError, TimeoutError, ValueError) as error:
         raise RuntimeError(f"no scheduler at {address} ({error})") from None
     try:

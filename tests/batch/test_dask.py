@@ -7,7 +7,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 from test_interrupts import SAVE, hashes, manifests, processes_about, start, wait_until, write_notebook
+
+from srlib.cli import main
 
 distributed = pytest.importorskip("distributed", reason="needs dask.distributed, the extra 'cluster'")
 pytestmark = pytest.mark.xdist_group("dask")
@@ -90,8 +93,9 @@ def test_a_job_that_kills_workers_is_given_up_by_name(tmp_path):
     assert "  ok  " in lines["02_works"]
 
 
-def test_a_scheduler_that_is_not_there_is_told_in_one_line(notebooks, tmp_path):
-    batch = start(notebooks, tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9", stderr=subprocess.PIPE)
-    _, said = batch.communicate(timeout=60)
-    assert batch.returncode == 2
-    assert said.splitlines()[-1].startswith("Error: no scheduler at tcp://127.0.0.1:9 (")
+def test_a_scheduler_that_is_not_there_is_told_in_one_line(notebooks, tmp_path, monkeypatch):
+    monkeypatch.setattr("srlib.batch.run._CONNECT_WITHIN", 0.5)
+    command = ["regenerate", "--notebooks", str(notebooks), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, [*command, "--scheduler", "tcp://127.0.0.1:9"])
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1].startswith("Error: no scheduler at tcp://127.0.0.1:9 (")
