@@ -16,7 +16,7 @@ peers = $(VENV)/.peers
 one_in_blas = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 one_thread = $(one_in_blas) NUMBA_NUM_THREADS=1
 
-.PHONY: help figures site update test exhaustive test-browser bench bench-gpu lab lint lock clean
+.PHONY: help figures site update test exhaustive mutants test-browser bench bench-gpu lab lint lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ test: $(installed) ## the unit tests, then every notebook, output for output
 
 exhaustive: $(installed) ## every float32 rounded to the narrow formats, and 150 epochs of MNIST in binary32: twenty minutes
 	$(one_in_blas) $(bin)/pytest -m exhaustive --durations=0
+
+mutants: $(installed) ## faults planted by mutmut that the unit tests do not notice (MODULES="schemes statistics")
+	$(one_in_blas) $(bin)/python tests/mutants.py $(MODULES)
 
 test-browser: $(installed) ## each notebook in JupyterLab, driven in Chromium: change, run, look; pictures in build/lab
 	SCREENSHOTS=build/lab $(bin)/pytest tests/test_lab.py
