@@ -44,7 +44,7 @@ bench-gpu: $(installed) ## speed of the CUDA kernel beside a copy on the device,
 	$(bin)/python benchmarks/gpu.py
 
 test: $(installed) ## the unit tests, then every notebook, output for output
-	$(one_in_blas) $(bin)/pytest -n $(JOBS) --dist loadgroup --durations=20
+	$(one_in_blas) $(bin)/pytest -n $(JOBS) --dist loadgroup --durations=20 -rs
 	$(one_thread) $(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
 
 exhaustive: $(installed) ## every float32 rounded to the narrow formats, and 150 epochs of MNIST in binary32: twenty minutes

@@ -69,7 +69,7 @@ def _write_source(source, directory, notebooks, figures):
         (source / name).mkdir(parents=True)
         for place in (given, directory / name):
             for path in sorted(place.glob("*.ipynb" if name == "notebooks" else "*")):
-                if path.is_file() and path.name not in ("README.md", "claims.json"):
+                if path.is_file() and path.name not in ("README.md", "claims.json", "probe.json"):
                     shutil.copy(path, source / name)
     for path in (source / "notebooks").iterdir():
         path.write_text(_for_the_site(path.read_text(encoding="utf-8")), encoding="utf-8")
@@ -139,6 +139,8 @@ def _provenance(figures, directory):
         record = load_record(path)
         rows = {"parameters": _listed(record["parameters"]), "versions": _listed(record["versions"])}
         rows |= {"numbers, SHA-256": f"`{record['sha256']}`", "made from, SHA-256": f"`{record.get('identity', '')}`"}
+        if "computed_by" in record:
+            rows["computed by, SHA-256"] = f"`{record['computed_by']}`"
         manifest = made.get(f"figures/{path.name}")
         if manifest:
             spent = f"{manifest['seconds']:.0f} s, {manifest['memory'] / 1e6:.0f} MB at most"
@@ -149,8 +151,8 @@ def _provenance(figures, directory):
 
 
 _PROVENANCE = """What decides each figure. The hash of the numbers is in the record beside the figure; the other is of
-the code of the notebook and of the modules of `srlib` behind it, without comments and docstrings, of parameters and
-data."""
+the code of the notebook and of the definitions of `srlib` that it reaches, without comments and docstrings, of
+parameters and data. Where other code has computed the numbers, a small run has shown that this one makes the same."""
 
 
 def _listed(values: Mapping):

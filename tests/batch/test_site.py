@@ -4,7 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from click.testing import CliRunner
+from nbformat.v4 import new_markdown_cell, new_notebook
+
+from srlib.cli import main
 
 pytest.importorskip("furo", reason="needs Sphinx, the extra 'site'")
 
@@ -78,11 +83,30 @@ def test_a_search_finds(site, browser):
     page.wait_for_selector("#search-results a[href*='02_stagnation']")
 
 
-def test_a_link_that_leads_nowhere_is_a_fault(tmp_path):
-    (tmp_path / "notebooks").mkdir()
-    text = (ROOT / "notebooks" / "02_stagnation.ipynb").read_text()
-    (tmp_path / "notebooks" / "02_stagnation.ipynb").write_text(text.replace("01_rounding_schemes.ipynb", "01.ipynb"))
-    said = build(tmp_path)
-    assert said.returncode == 1
-    assert said.stderr.startswith("Error: the site has faults:\n") and "'01.ipynb'" in said.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["notebooks"]
+SPHINX = "import sys, pathlib; from srlib.batch.site import _run_sphinx; _run_sphinx(*map(pathlib.Path, sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_of_a_notebook_that_leads_nowhere_is_a_fault(tmp_path, there):
+    source = tmp_path / "source"
+    (source / "notebooks").mkdir(parents=True)
+    (source / "index.md").write_text("# All\n\n```{toctree}\nnotebooks/a\n```\n")
+    notebook = new_notebook(cells=[new_markdown_cell(f"# Why?\n\n[so](../{'index' if there else 'none'}.md)")])
+    nbformat.write(notebook, source / "notebooks" / "a.ipynb")
+    command = [sys.executable, "-c", SPHINX, str(source), str(tmp_path / "built")]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (said.returncode == 0) == there, said.stderr
+    assert ("the site has faults:" in said.stderr and "none.md" in said.stderr) != there
+
+
+def test_a_site_with_faults_is_refused_and_leaves_the_one_before(tmp_path, monkeypatch):
+    def faulty(source, built):
+        raise RuntimeError("the site has faults:\na link")
+
+    monkeypatch.setattr("srlib.batch.site._run_sphinx", faulty)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("before")
+    result = CliRunner().invoke(main, ["site", str(tmp_path)])
+    assert result.exit_code == 1 and result.output == "Error: the site has faults:\na link\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    assert (tmp_path / "site" / "index.html").read_text() == "before"
