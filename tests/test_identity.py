@@ -170,6 +170,10 @@ DIFFERENT = {
         "def a(): return 1\ndef b(): return 2\nf = a() - b()\n",
         "def a(): return 1\ndef b(): return 2\nf = b() - a()\n",
     ),
+    "item beside": ("g = {}\nx = g['a'] = 1\nf = g", "g = {}\nx = g['a'] = 2\nf = g"),
+    "bound by a condition": ("if (f := 1): pass", "if (f := 2): pass"),
+    "bound by a loop": ("for f in [1]: pass", "for f in [2]: pass"),
+    "everything of a module": ("from p.k import *\nf = g", "from p.k import *\nf = h"),
     "walrus": ("def f(): return (y := x)\nx = 1", "def f(): return (y := x)\nx = 2"),
 }
 
@@ -229,6 +233,16 @@ def test_a_local_name_is_no_definition(code):
 def test_a_name_is_taken_from_the_function_around_and_not_from_the_class():
     code = "from p import f\nclass A:\n    f = 1\n    def g(self): return f()"
     assert reached(STUB, code) == {"p.m.f", "p.n.g"}
+
+
+def test_what_a_package_does_at_its_import_is_reached_with_its_modules():
+    sources = {"p.q": "import os\nos.umask(0)", "p.q.m": "f = 1"}
+    assert reached(sources, "from p.q.m import f\nf") == {"p.q.m.f", "p.q."}
+
+
+def test_of_a_module_that_is_imported_as_a_whole_everything_counts():
+    sources = {"p.m": "from p.n import *\nf = g", "p.n": "g = 1"}
+    assert reached(sources, "from p.m import f\nf") == {"p.m.f", "p.m.", "p.n.g"}
 
 
 def test_a_moved_definition_a_moved_file_and_a_moved_package_have_the_same_form():

@@ -11,7 +11,6 @@ from srlib.batch.plan import parse_code
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 _COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _IMPORTS = ast.Import | ast.ImportFrom
-_BINDING = _FUNCTIONS | ast.ClassDef | _IMPORTS | ast.Assign | ast.AnnAssign | ast.AugAssign
 _STATEMENTS, _ALL = "", "*"  # in place of a name: what a module does when it is imported; all that it holds
 
 
@@ -93,10 +92,12 @@ class Reach:
         key = module, name
         if key not in self._numbers:
             self._numbers[key] = len(self._numbers)
-            if module not in self._met:
-                self._met.add(module)
-                for other in self._at_import(module):
-                    self._number(module, other)
+            parts = module.split(".")
+            for imported in (".".join(parts[:end]) for end in range(len(parts), 0, -1)):
+                if imported not in self._met:
+                    self._met.add(imported)
+                    for other in self._at_import(imported):
+                        self._number(imported, other)
         return ".".join(key) if self._named else self._numbers[key]
 
     def _at_import(self, module):
@@ -290,12 +291,29 @@ def _module(name, source):
     body = _tree(source).body
     found = _Module(name, _Scope(_names(body, name)))
     for context, statement in _flat(body, ()):
-        names = [bound for bound, targets in _names([statement]).items() if not targets]
-        for bound in names:
+        for bound in _bound_by(statement):
             found.bindings.setdefault(bound, []).append((context, statement))
-        if not (isinstance(statement, _IMPORTS | ast.Pass) or (isinstance(statement, _BINDING) and names)):
+        if not _only_binds(statement):
             found.statements.append((context, statement))
+    for statement in body:  # names that a condition or a handler of exceptions binds
+        for bound in _bound_by(statement):
+            found.bindings.setdefault(bound, [((), statement)])
     return found
+
+
+def _bound_by(statement):
+    return [name for name, targets in _names([statement]).items() if not targets]
+
+
+def _only_binds(statement):
+    """Tell whether all that a statement does is to bind names."""
+    if isinstance(statement, _IMPORTS):
+        return all(alias.name != _ALL for alias in statement.names)
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        inside = [part for target in targets for part in ast.walk(target)]
+        return not any(isinstance(part, ast.Attribute | ast.Subscript) for part in inside)
+    return isinstance(statement, ast.Pass | ast.ClassDef | _FUNCTIONS)
 
 
 def _flat(body, context) -> Iterator[tuple]:
