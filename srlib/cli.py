@@ -334,20 +334,20 @@ def update(context, names, jobs, out, directory, figures) -> None:
 
 
 def _probed(directory, figures, jobs):
-    """Run the unit tests and the probe of all notebooks; return what it says, if all of them run."""
+    """Run the unit tests and the probe of all notebooks; return what it says, if nothing fails."""
     from srlib.batch.probe import failing_tests, probe
 
     notebooks = _read(directory, ())
     try:
         red = failing_tests(notebooks, directory.absolute().parent, jobs)
-        if red:
-            raise click.ClickException(f"a unit test fails, so nothing is written\n\n{red}")
         findings = probe(notebooks, figures, jobs)
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
-    broken = [f"{finding.notebook.path.stem}: {finding.problem}" for finding in findings if finding.problem]
-    if broken:
-        raise click.ClickException("\n".join(["notebooks fail, so nothing is written", *broken]))
+    broken = [f"{finding.notebook.path.stem} fails: {finding.problem}" for finding in findings if finding.problem]
+    if red or broken:
+        other = [f"{f.notebook.path.stem}  {f.verdict}" for f in findings if f.verdict not in ("same", "fails")]
+        failed = ["", "a unit test fails:", "", red] if red else []
+        raise click.ClickException("\n".join(["nothing is written", *other, *broken, *failed]))
     return findings
 
 

@@ -5,12 +5,10 @@ what theta is compared with, or what is added to it before a random word decides
 what is computed, and the tests compare the two bit for bit.
 """
 
-import hashlib
 import os
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from importlib import resources
 
 import numba
 import numpy as np
@@ -18,6 +16,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
+from srlib.cache import kept_for_all_sources
 from srlib.philox import INCREMENTS, MULTIPLIERS
 from srlib.rules import NUMBERS, Rule
 
@@ -29,26 +28,10 @@ _SMALL = 1 << 17  # fewer elements are not worth a second thread
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
-_SOURCES = ("cpu", "elementary", "philox", "products", "rules")  # what kernels are compiled from
-
-
-def _digest_of_sources():
-    code = [(resources.files("srlib") / f"{name}.py").read_bytes() for name in _SOURCES]
-    return hashlib.sha256(b"".join(code)).hexdigest()
-
-
-_STAMP = _digest_of_sources()
-
 
 def jit(function):
-    """Compile a function, and anew when any source of the kernels has changed.
-
-    Numba looks at the file of the function alone, and would keep what it has inlined from others.
-    """
-    compiled = numba.njit(nogil=True, cache=True, boundscheck=False)(function)
-    if not numba.config.DISABLE_JIT:
-        compiled._cache._cache_file._source_stamp = _STAMP
-    return compiled
+    """Compile a function, and keep the code."""
+    return kept_for_all_sources(numba.njit(nogil=True, cache=True, boundscheck=False)(function))
 
 
 _Grid = namedtuple("_Grid", (*NUMBERS, "inside", "flushed"))  # the numbers and the layout of a `Rule`

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from srlib.batch.reach import Reach
 
-# What arranges numbers that are already there, or runs what makes them.
-_WITHOUT_NUMBERS = ("srlib.batch", "srlib.claims", "srlib.cli", "srlib.figures", "srlib.records", "srlib.report")
-_WITHOUT_NUMBERS += ("srlib.results",)
-_RUNNING = ("srlib.batch", "srlib.cli")
+# What arranges numbers that are already there, or runs or keeps what makes them.
+_WITHOUT_NUMBERS = ("srlib.batch", "srlib.cache", "srlib.claims", "srlib.cli", "srlib.figures", "srlib.records")
+_WITHOUT_NUMBERS += ("srlib.report", "srlib.results")
+_RUNNING = ("srlib.batch", "srlib.cache", "srlib.cli")
 _ON_DEVICES = ("srlib.gpu",)
 
 
