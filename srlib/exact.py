@@ -42,12 +42,15 @@ class ExactLaw:
 
     def distributions(self, x0: float, steps: int) -> Iterator[np.ndarray]:
         """Yield the probability of each state after 0, 1, …, `steps` steps from `x0`, as arrays of shape (states,)."""
-        law = np.zeros(len(self.values))
-        law[self.state(x0)] = 1.0
-        backward = self.matrix.T.tocsr()
-        yield law
-        for _ in range(checks.integer("steps", steps, 0)):
-            law = backward @ law
+        start = self.state(x0)
+        # What is never reached adds nothing; of a wide format that is nearly all.
+        reached = np.sort(breadth_first_order(self.matrix, start, return_predecessors=False))
+        backward = self.matrix[reached][:, reached].T.tocsr()
+        part = (reached == start).astype(np.float64)
+        for step in range(checks.integer("steps", steps, 0) + 1):
+            part = backward @ part if step else part
+            law = np.zeros(len(self.values))
+            law[reached] = part
             yield law
 
     def distribution(self, x0: float, step: int) -> np.ndarray:
