@@ -49,7 +49,7 @@ def outcomes(bits, precision, emin, eps):
     """
     exponent, fraction = (bits >> 23) & 255, bits & 0x7FFFFF
     m, q = (fraction | 0x800000, exponent - 150) if exponent else (fraction, -149)
-    top = q - 1
+    top = q + 23 if exponent else q - 1
     while m >> (top - q + 1):
         top += 1
     k = max(top, emin) - precision + 1
