@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from srlib.records import load_record
+from srlib.records import load_stamped
 from srlib.results import differences, errors_at_best, gain_of_bound, proposed
 from srlib.statistics import CONFIDENCE, mean_band
 
@@ -67,10 +67,25 @@ def evaluate(figures: Path) -> list[Claim]:
     Raises
     ------
     FileNotFoundError, ValueError
-        If a record is missing or damaged.
+        If a record is missing, damaged, or made by hand.
     """
-    records = {name: load_record(figures / f"{name}.json")["numbers"] for name in _RECORDS}
+    records = {name: load_stamped(figures / f"{name}.json")["numbers"] for name in _RECORDS}
     return [claim(records) for claim in (_c1, _c2, _c3, _c4, _c5, _c6, _c7)]
+
+
+def settings_of(figures: Path) -> str:
+    """Return in a sentence of which profile, with what other parameters, the records behind the claims are.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `evaluate` does.
+    """
+    parameters = {name: load_stamped(figures / f"{name}.json")["parameters"] for name in _RECORDS}
+    profiles = sorted({given["profile"] for given in parameters.values()})
+    e3 = {name: parameters["logistic_regression"].get(name) for name in ("fmt", "images", "steps", "replicates")}
+    listed = ", ".join(f"{name} {value}" for name, value in e3.items())
+    return f"From records of the {' and '.join(profiles)} profile (E3: {listed})."
 
 
 _RECORDS = (

@@ -117,7 +117,7 @@ def regenerate(
     notebook that fails goes to OUT/failed, as far as it got, with its log, and the command then ends with status 1.
     """
     try:
-        store = Store(out)
+        store = _store(out, directory)
         planned = _plan(names, sweep, directory, store, **given)
         if store.local is None and (given["split"] > 1 or site):
             raise ValueError(f"--out {out}: --split and --site need a directory of this machine")
@@ -148,6 +148,23 @@ def regenerate(
     _conclude(outcomes, store, stream, as_json)
     if site:
         click.echo(_built_site(store.local, directory, _ROOT / "figures"), file=stream)
+
+
+def _store(out, notebooks):
+    """Return where results go; raise ValueError if something would be lost there."""
+    if not out.strip():
+        raise ValueError("--out is empty; must be a directory or a URL")
+    if out.partition("://")[0] == "memory":
+        raise ValueError(f"--out {out}: what is there is lost when the command ends")
+    store = Store(out)
+    if store.local is not None:
+        for part in (store.local, *store.local.parents):
+            if part.is_symlink() and not part.exists():
+                raise ValueError(f"--out {out}: {part} is a link to {part.readlink()}, which is not there")
+        for name, kept in {"notebooks": Path(notebooks), "figures": _ROOT / "figures"}.items():
+            if (store.local / name).resolve() == kept.resolve():
+                raise ValueError(f"--out {out}: results would replace what is kept in {kept}")
+    return store
 
 
 def _plan(names, sweep, directory, store, profile, backend, parameters, split):
@@ -214,10 +231,10 @@ def results(figures, directory) -> None:
 @_figures
 def claims(figures) -> None:
     """Test each claim of the paper's abstract on the records of all figures; also write claims.json beside them."""
-    from srlib.claims import as_json, evaluate, ledger
+    from srlib.claims import as_json, evaluate, ledger, settings_of
 
     try:
-        found = evaluate(figures)
+        found, settings = evaluate(figures), settings_of(figures)
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     write_atomically(figures / "claims.json", as_json(found).encode())
@@ -225,6 +242,7 @@ def claims(figures) -> None:
     widths = {name: max(len(row[name]) for row in [*rows, {name: name}]) for name in rows[0]}
     for row in [{name: name for name in widths}, *rows]:
         click.echo("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip())
+    click.echo(f"\n{settings}")
 
 
 @main.command()

@@ -52,6 +52,20 @@ def load_record(path: Path) -> dict:
     return record
 
 
+def load_stamped(path: Path) -> dict:
+    """Return the record of a figure that a batch has made, from which results may be drawn.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_record` does, or if the record was made by hand: only a batch knows, and says, what it made it from.
+    """
+    record = load_record(path)
+    if "identity" not in record:
+        raise ValueError(f"{path}: was made by hand, as it has no identity; `srlib regenerate` makes what counts")
+    return record
+
+
 def _read_record(path):
     """Return what a file holds if it is a record, else None."""
     try:

@@ -231,7 +231,8 @@ def supporting():
 
 def written(directory, numbers):
     for name, content in numbers.items():
-        record = {"figure": name, "parameters": {}, "sha256": digest(content), "numbers": content}
+        record = {"figure": name, "parameters": {"profile": "paper"}, "sha256": digest(content), "identity": "0"}
+        record["numbers"] = content
         (directory / f"{name}.json").write_text(json.dumps(record))
     return directory
 
@@ -374,6 +375,8 @@ def test_srlib_claims_prints_a_table_and_writes_claims_json(records):
     assert lines[0].split()[:3] == ["claim", "verdict", "statistic"]
     assert [line.split()[0] for line in lines if line.startswith("C")] == [f"C{i}" for i in range(1, 8)]
     assert (records / "claims.json").read_text() == as_json(evaluate(records))
+    settings = "E3: fmt binary8, images 60000, steps 150, replicates 20"
+    assert lines[-1] == f"From records of the paper profile ({settings})."
 
 
 def test_srlib_results_writes_the_page_and_the_gallery(records):
@@ -393,6 +396,7 @@ def test_srlib_results_writes_the_page_and_the_gallery(records):
             "survival.json: the numbers are not those",
         ),
         (lambda path: path.write_text("{"), "survival.json: is not the record"),
+        (lambda path: path.write_text(path.read_text().replace("identity", "id")), "survival.json: was made by hand"),
     ],
 )
 def test_a_missing_or_damaged_record_is_named_and_nothing_is_written(records, command, damage, message):

@@ -1,6 +1,8 @@
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -210,6 +212,36 @@ def test_results_cannot_go_to_a_file(notebooks, tmp_path, below):
     assert result.exit_code == 2
     assert "cannot write there" in result.output
     assert (tmp_path / "taken").read_text() == "precious"
+
+
+@pytest.mark.parametrize("command", [["regenerate"], ["regenerate", "--dry-run"]])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("", "--out is empty; must be a directory or a URL"),
+        (" ", "--out is empty; must be a directory or a URL"),
+        ("memory://results", "--out memory://results: what is there is lost when the command ends"),
+        ("gone/build", "gone is a link to nowhere, which is not there"),
+        (".", "--out .: results would replace what is kept in "),
+        ("linked", "--out linked: results would replace what is kept in "),
+    ],
+)
+def test_results_cannot_go_where_they_or_others_would_be_lost(tmp_path, monkeypatch, notebooks, command, out, message):
+    shutil.copytree(notebooks, tmp_path / "notebooks")
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "linked").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "notebooks").iterdir()}
+    result = srlib(tmp_path / "notebooks", *command, "--out", out)
+    assert result.exit_code == 2
+    assert message in result.output.replace("\n", " ")
+    assert {path: path.read_bytes() for path in (tmp_path / "notebooks").iterdir()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"gone", "linked", "notebooks"}
+
+
+def test_results_cannot_go_where_the_figures_of_the_checkout_are(notebooks):
+    result = srlib(notebooks, "regenerate", "--out", str(Path(__file__).parents[1]), "--dry-run")
+    assert result.exit_code == 2 and "results would replace what is kept in" in result.output
 
 
 def test_a_directory_without_notebooks_is_named(tmp_path):

@@ -13,8 +13,8 @@ from pathlib import Path
 import srlib
 from srlib.batch.identity import public_names
 from srlib.batch.plan import find_notebooks, read_notebook
-from srlib.claims import evaluate, ledger
-from srlib.records import is_record, load_record
+from srlib.claims import evaluate, ledger, settings_of
+from srlib.records import is_record, load_stamped
 from srlib.report import gallery, results_page
 from srlib.results import table
 
@@ -44,7 +44,7 @@ def build_site(directory: Path, notebooks: Path, figures: Path) -> Path:
     RuntimeError
         If Sphinx is not installed, or warns of anything, such as a link that leads nowhere.
     FileNotFoundError, ValueError
-        If there is no notebook, or a record is damaged.
+        If there is no notebook, or a record is damaged or made by hand.
     """
     try:
         import furo  # noqa: F401
@@ -93,7 +93,7 @@ def _pages(source, directory):
     pages = {
         "RESULTS.md": results_page(figures),
         "figures/README.md": gallery(figures, source / "notebooks"),
-        "claims.md": "\n\n".join(["# Claims", _CLAIMS, *claims, table(rows)]) + "\n",
+        "claims.md": "\n\n".join(["# Claims", f"{_CLAIMS} {settings_of(figures)}", *claims, table(rows)]) + "\n",
         "provenance.md": _provenance(figures, directory),
     }
     package = resources.files("srlib")
@@ -136,7 +136,7 @@ def _provenance(figures, directory):
             made[name] = manifest
     parts = ["# Provenance", _PROVENANCE]
     for path in sorted(filter(is_record, figures.glob("*.json"))):
-        record = load_record(path)
+        record = load_stamped(path)
         rows = {"parameters": _listed(record["parameters"]), "versions": _listed(record["versions"])}
         rows |= {"numbers, SHA-256": f"`{record['sha256']}`", "made from, SHA-256": f"`{record.get('identity', '')}`"}
         if "computed_by" in record:

@@ -248,6 +248,12 @@ def test_a_batch_as_it_was_made_has_no_problems(batch):
     assert (result.exit_code, result.output) == (0, "4 files of 2 jobs are as they were made.\n")
 
 
+def test_pages_that_are_written_from_the_records_are_no_problem_but_others_are(batch):
+    for name in ("README.md", "claims.json", "notes.md"):
+        (batch / "figures" / name).write_text("written later")
+    assert find_problems(batch)[2] == ["figures/notes.md is in no manifest"]
+
+
 def test_every_change_of_a_batch_is_found(batch):
     (batch / "notebooks" / "05.ipynb").unlink()
     (batch / "figures" / "extra.png").touch()
