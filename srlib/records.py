@@ -3,16 +3,25 @@
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 
 
 def as_text(record):
-    """Return a record as JSON with each innermost list on one line."""
-    text = json.dumps(record, indent=1) + "\n"
-    return re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text)
+    """Return a record as JSON with each list of numbers and words on one line."""
+    return f"{_as_text(record, 0)}\n"
+
+
+def _as_text(value, depth):
+    nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(i, dict | list) for i in value))
+    if not (nested and value):
+        return json.dumps(value)
+    start, end = "\n" + " " * (depth + 1), "\n" + " " * depth
+    if isinstance(value, list):
+        return f"[{start}{f',{start}'.join(_as_text(item, depth + 1) for item in value)}{end}]"
+    parts = (f"{json.dumps(key)}: {_as_text(item, depth + 1)}" for key, item in value.items())
+    return f"{{{start}{f',{start}'.join(parts)}{end}}}"
 
 
 def stamp(path: Path, identity: str, computed_by: str | None = None) -> None:

@@ -157,6 +157,11 @@ def _p_text(p):
     return f"{p:.1g}" if p >= 1e-6 else "< 1e-6"
 
 
+def verdict(finding: str, margin: float) -> str:
+    """Return in a line whether a finding holds in this run: whether its margin is positive."""
+    return f"{finding}: {'holds' if margin > 0 else 'does not hold here'}, margin {margin:.3g}"
+
+
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """Return rows of text as a table in Markdown; columns with numbers are on the right."""
     names = list(rows[0])

@@ -143,12 +143,27 @@ def test_a_sweep_runs_every_combination_into_a_directory_of_its_own(notebooks, t
     assert srlib(notebooks, *arguments).output.count("up to date") == 2 * 6
 
 
+def test_a_long_combination_has_a_directory_with_a_short_name_of_its_own(notebooks, tmp_path):
+    many = [[0.125] * 60, [0.125] * 61]
+    (tmp_path / "sweep.yml").write_text(f"notebooks: '02'\nparameters: {{epsilons: {many}}}")
+    arguments = ["regenerate", "--sweep", str(tmp_path / "sweep.yml"), "--out", str(tmp_path / "build")]
+    result = srlib(notebooks, *arguments)
+    assert result.exit_code == 0, result.output
+    places = [path for path in (tmp_path / "build").iterdir() if path.name.startswith("epsilons=")]
+    assert len(places) == 2 and all(len(path.name) < 200 for path in places)
+    made = [json.loads((place / "manifests" / "02_more.json").read_text())["made_from"] for place in places]
+    assert sorted(origin["parameters"]["epsilons"] for origin in made) == many
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "message"),
     [
         ("a: [", [], "cannot be read as YAML"),
         ("[1]", [], "must be a mapping with keys among notebooks, profile, backend, parameters"),
-        ("parameter: {}", [], "must be a mapping with keys among notebooks, profile, backend, parameters"),
+        ("parameter: {}", [], "key 'parameter' is none of notebooks, profile, backend, parameters"),
+        ("1: {}", [], "key 1 is none of notebooks, profile, backend, parameters"),
+        ("profile: quick\nprofile: paper", [], "key 'profile' is given twice"),
+        ("parameters: {seed: 1, seed: 2}", [], "key 'seed' is given twice"),
         ("parameters: {seed: []}", [], "parameter 'seed' has no value"),
         ("parameters: [seed]", [], "parameters must be a mapping of names to values"),
         ("parameters: {seed: [1, x]}", [], "parameter 'seed' is 'x'; must be of the type of its default, 1"),

@@ -1,8 +1,10 @@
+import json
+
 import matplotlib.pyplot as plt
 import pytest
 
 from srlib.figures import save_figure
-from srlib.records import is_record, load_record, stamp
+from srlib.records import as_text, is_record, load_record, stamp
 from srlib.settings import Settings
 
 
@@ -23,3 +25,30 @@ def test_a_stamp_is_all_that_changes_in_a_record(tmp_path):
     once = path.read_bytes()
     stamp(path, "abc")
     assert path.read_bytes() == once
+
+
+@pytest.mark.parametrize("text", ["[ a ]", "[\n 1\n]", "[ 1 , 2 ]", "{ }", '\\ " [', "ε ∂"])
+def test_numbers_and_texts_of_a_record_are_read_as_they_were_written(tmp_path, text):
+    settings = Settings("quick", "numpy", 1, str(tmp_path), title=text)
+    numbers = {"text": text, text: [text, 1.0, None], "nested": [[1, text], [], {}, {text: []}]}
+    save_figure(plt.figure(), "kept", numbers, settings)
+    record = load_record(tmp_path / "kept.json")
+    assert record["numbers"] == numbers and record["parameters"]["title"] == text
+
+
+def test_lists_of_numbers_are_on_one_line_each():
+    record = {"a": [1, 2.5, "x"], "b": [[1, 2], [3]], "c": {"d": []}, "e": {}}
+    lines = [
+        "{",
+        ' "a": [1, 2.5, "x"],',
+        ' "b": [',
+        "  [1, 2],",
+        "  [3]",
+        " ],",
+        ' "c": {',
+        '  "d": []',
+        " },",
+        ' "e": {}',
+        "}",
+    ]
+    assert as_text(record).splitlines() == lines and json.loads(as_text(record)) == record

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp, ttest_rel
@@ -12,6 +14,7 @@ from srlib.results import (
     proposed,
     summary,
     table,
+    verdict,
 )
 from srlib.statistics import holm, mean_band
 
@@ -166,3 +169,11 @@ def test_the_gain_of_a_bound_is_over_exact_arithmetic_after_as_many_steps(c, sca
     expected = 1 - (4 + scaled_stepsize * steps) / (4 + scaled_stepsize * sum(c[:steps]))
     assert gain_of_bound({"certified": steps, "bound": bound, "c": c}) == pytest.approx(expected, abs=1e-12)
     assert gain_of_bound({"certified": 0, "bound": bound[:1], "c": c}) == 0
+
+
+@pytest.mark.parametrize(
+    ("margin", "said"),
+    [(0.25, "holds, margin 0.25"), (0.0, "does not hold here, margin 0"), (math.nan, "does not hold here, margin nan")],
+)
+def test_a_finding_holds_if_its_margin_is_positive(margin, said):
+    assert verdict("it rains", margin) == f"it rains: {said}"

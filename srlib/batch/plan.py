@@ -1,6 +1,7 @@
 """What is to be run: the notebooks, what each declares, and the jobs that a request makes of them."""
 
 import ast
+import hashlib
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 _OPTIONS = {"profile": "--profile", "backend": "--backend", "output_dir": "--out"}  # parameters with their own option
 PIECES = "pieces"  # below the results, those of parts of the replicates
+_LONGEST_NAME = 120  # characters; file systems take 255 bytes, and what is staged adds to it
 _ONE_AT_A_TIME = threading.Lock()
 _REQUIRED = (*_OPTIONS, "seed")
 
@@ -237,12 +239,19 @@ def read_sweep(path: str | Path) -> Sweep:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        twice = _given_twice(yaml.compose(text, yaml.SafeLoader), yaml.MappingNode)
+        content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
+    if twice:
+        raise ValueError(f"{path}: key {twice!r} is given twice")
     allowed = ("notebooks", "profile", "backend", "parameters")
-    if not isinstance(content, dict) or not content.keys() <= set(allowed):
+    if not isinstance(content, dict):
         raise ValueError(f"{path}: must be a mapping with keys among {', '.join(allowed)}")
+    unknown = [key for key in content if key not in allowed]
+    if unknown:
+        raise ValueError(f"{path}: key {unknown[0]!r} is none of {', '.join(allowed)}")
     names, parameters = content.get("notebooks") or (), content.get("parameters") or {}
     if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
         raise ValueError(f"{path}: parameters must be a mapping of names to values")
@@ -253,6 +262,15 @@ def read_sweep(path: str | Path) -> Sweep:
     values = {name: value for name, value in parameters.items() if name not in crossed}
     names = [names] if isinstance(names, str | int) else names
     return Sweep(tuple(map(str, names)), content.get("profile"), content.get("backend"), values, crossed)
+
+
+def _given_twice(node, mapping):
+    """Return a key that is twice in one mapping, which YAML's loader would not mind; None if there is none."""
+    if not isinstance(node, mapping):
+        return None
+    keys = [key.value for key, _ in node.value]
+    twice = [key for key in keys if keys.count(key) > 1]
+    return twice[0] if twice else next(filter(None, (_given_twice(value, mapping) for _, value in node.value)), None)
 
 
 def plan_jobs(
@@ -309,7 +327,10 @@ def plan_jobs(
 
 
 def _place(chosen):
-    return ",".join(f"{name}={quote(_word(value), safe='()[], ')}" for name, value in chosen.items()).replace(" ", "")
+    whole = ",".join(f"{name}={quote(_word(value), safe='()[], ')}" for name, value in chosen.items()).replace(" ", "")
+    if len(whole) <= _LONGEST_NAME:
+        return whole
+    return f"{whole[:_LONGEST_NAME]}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"  # the manifest has the values
 
 
 def _word(value):

@@ -24,7 +24,7 @@ from srlib.records import is_record, stamp, write_atomically
 STOP, STATUS, FAILED = "stop", "status.json", "failed"
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _WORKER = Path(__file__).with_name("worker.py")
-_ORDER = "task.json"
+_ORDER, _ANSWER = "task.json", "answer"
 _MOST_ATTEMPTS = 3
 _LOOK_EVERY = 0.1  # seconds
 _SHARE_OF_LOOKS = 0.01  # of a core, at most: where there are thousands of processes a look is slow
@@ -166,14 +166,13 @@ class _Watched:
                 if self.task.timeout is not None and self._seconds() > self.task.timeout:
                     return f"cell [{self._cells()[0] + 1}]: took more than {self.task.timeout:g} s in all"
                 time.sleep(_LOOK_EVERY)
-            answer = process.stdout.read().strip()
+            answer = (self.staged / _ANSWER).read_text(encoding="utf-8", errors="replace").strip()
             if process.returncode < 0:
                 return f"its process was killed by signal {-process.returncode}"
             return answer or (None if process.returncode == 0 else f"its process ended with {process.returncode}")
         finally:
             _kill([*self._family, *_processes(process.pid)])
             process.kill()  # also if psutil has lost sight of it
-            process.stdout.close()
             process.wait()
 
     def _begin(self, sockets):
@@ -186,13 +185,13 @@ class _Watched:
         order = self.staged / _ORDER
         order.write_text(json.dumps({"arguments": arguments, "parent": os.getpid()}), encoding="utf-8")
         command = [sys.executable, "-P", str(_WORKER), str(order)]
-        with (self.staged / "log").open("wb") as log:
+        # Not a pipe: one that nobody reads before the end holds up who says much.
+        with (self.staged / "log").open("wb") as log, (self.staged / _ANSWER).open("wb") as answer:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=answer,
                 stderr=log,
-                text=True,
                 env=thread_limits(self.task.share) | os.environ,
                 start_new_session=True,  # what Ctrl-C in a terminal stops is the batch's to decide
             )

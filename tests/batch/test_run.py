@@ -445,6 +445,12 @@ def test_a_worker_of_another_machine_that_sees_no_staging_says_so(notebooks, tmp
     assert f"sees no {tmp_path / 'gone'}: the batch has ended, or that is not shared" in outcome.problem
 
 
+def test_a_job_may_say_much_of_why_it_failed(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", 'raise ValueError("ε" * 200_000)')
+    outcome = run_all([Job(path, VALUES)], tmp_path / "out", timeout=60)["a"]
+    assert outcome.problem == "cell [3]: ValueError: " + "ε" * 200_000
+
+
 def test_a_notebook_whose_kernel_is_not_installed_is_reported(tmp_path):
     path = write_notebook(tmp_path / "a.ipynb", "1")
     path.write_text(path.read_text().replace('"python3"', '"no-such-kernel"'))
