@@ -1,6 +1,17 @@
-"""`python -m srlib`, the same as the command `srlib`."""
+"""The command `srlib`, and `python -m srlib`."""
 
-from srlib.cli import main
+import sys
+
+
+def run() -> None:
+    """Run the command; interrupted while it starts, it ends without a traceback."""
+    try:
+        from srlib.cli import main
+
+        main(prog_name="srlib")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
 
 if __name__ == "__main__":  # the worker processes import this module too
-    main(prog_name="srlib")
+    run()

@@ -40,6 +40,7 @@ _jobs = click.option(
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="srlib", message="%(prog)s %(version)s")
 def main() -> None:
     """Reproduce the figures of the companion to biased stochastic rounding in low-precision gradient descent.
 
@@ -129,11 +130,10 @@ def regenerate(
         store.check_writable()
     except OSError as error:
         raise click.UsageError(f"--out {out}: cannot write there ({error.strerror or error})") from None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as on Ctrl-C
     stream = sys.stderr if as_json else sys.stdout
     options = {"timeout": timeout, "force": force, "keep_going": keep_going}
     try:
-        with ExitStack() as stack:
+        with _stopped_once(), ExitStack() as stack:
             staging = stack.enter_context(staging_directory(store))
             executor, share = stack.enter_context(_executor(scheduler, min(jobs, len(planned))))
             display = stack.enter_context(closing(Display(staging, stream)))
@@ -148,6 +148,27 @@ def regenerate(
     _conclude(outcomes, store, stream, as_json)
     if site:
         click.echo(_built_site(store.local, directory, _ROOT / "figures"), file=stream)
+
+
+@contextmanager
+def _stopped_once():
+    """Let Ctrl-C, SIGTERM and SIGHUP stop a batch in the same way, and no second one disturb how it ends."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def stop(number, frame):
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:  # as nohup does with SIGHUP
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _store(out, notebooks):
@@ -388,6 +409,9 @@ def _restamped(findings, figures, named):
 def _read(directory, names):
     try:
         return [read_notebook(path) for path in select(find_notebooks(directory), names)]
+    except FileNotFoundError as error:
+        hint = "" if _ROOT.name else "; the package has none: clone the repository, or say where with --notebooks"
+        raise click.UsageError(f"{error}{hint}") from None
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
 

@@ -1,7 +1,9 @@
 import json
 import shutil
+import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from srlib.__main__ import run
 from srlib.cli import main
 
 pytestmark = pytest.mark.xdist_group("cli")
@@ -257,6 +260,28 @@ def test_results_cannot_go_where_they_or_others_would_be_lost(tmp_path, monkeypa
 def test_results_cannot_go_where_the_figures_of_the_checkout_are(notebooks):
     result = srlib(notebooks, "regenerate", "--out", str(Path(__file__).parents[1]), "--dry-run")
     assert result.exit_code == 2 and "results would replace what is kept in" in result.output
+
+
+def test_the_version_is_told():
+    result = CliRunner().invoke(main, ["--version"], prog_name="srlib")
+    assert (result.exit_code, result.output) == (0, f"srlib {version('srlib')}\n")
+
+
+def test_an_interrupt_while_the_command_starts_shows_no_traceback(monkeypatch):
+    def interrupted(**options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("srlib.cli.main", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 130
+
+
+def test_signals_are_as_they_were_after_the_command(notebooks, tmp_path):
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = [signal.getsignal(number) for number in numbers]
+    assert srlib(notebooks, "regenerate", "01", "--out", str(tmp_path)).exit_code == 0
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_a_directory_without_notebooks_is_named(tmp_path):

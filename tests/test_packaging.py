@@ -1,6 +1,8 @@
 """pyproject.toml, environment.yml and requirements.lock tell one story."""
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -34,6 +36,21 @@ def lock() -> list[tuple[Requirement, list[str]]]:
 
 def conda_name(dependency: Requirement) -> str:
     return canonicalize_name(CONDA_NAMES.get(dependency.name, dependency.name))
+
+
+# What is imported as another name than that of its package; CuPy's has the version of CUDA in its name.
+IMPORTED = {"yaml": "pyyaml", "cupy": "cupy-cuda12x", "cupyx": "cupy-cuda12x"}
+
+
+def test_every_package_that_srlib_imports_is_declared():
+    extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"] + extras}
+    for path in (ROOT / "srlib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"srlib"}:
+                assert canonicalize_name(IMPORTED.get(name, name)) in declared, path
 
 
 @each_dependency

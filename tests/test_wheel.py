@@ -80,7 +80,7 @@ def test_the_command_says_that_notebooks_are_elsewhere_and_finds_them_where_they
     srlib = installed / "env" / "bin" / "srlib"
     missing = run(installed, srlib, "list")
     assert missing.returncode != 0
-    assert "notebooks" in missing.stderr and "Traceback" not in missing.stderr
+    assert "clone the repository" in missing.stderr and "Traceback" not in missing.stderr
     found = run(installed, srlib, "list", "--notebooks", ROOT / "notebooks")
     assert found.returncode == 0, found.stderr
     assert "01_rounding_schemes" in found.stdout

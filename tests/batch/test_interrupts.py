@@ -97,8 +97,8 @@ def test_a_batch_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path
     assert sorted(path.name for path in out.iterdir()) == ["figures", "manifests", "notebooks"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_process_and_nothing_unfinished_but_what_had_finished(tmp_path, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_or_two_leave_no_process_and_nothing_unfinished_but_what_had_finished(tmp_path, number):
     started, out = tmp_path / "started", tmp_path / "out"
     write_notebook(tmp_path / "01_ends.ipynb", SAVE, 'save_figure(1, "done")')
     tell = f'save_figure(2, "undone")\npathlib.Path({str(tmp_path)!r}, "pid").write_text(str(os.getpid()))'
@@ -110,6 +110,8 @@ def test_an_interrupt_leaves_no_process_and_nothing_unfinished_but_what_had_fini
     kernel = int(started.read_text())
     assert psutil.pid_exists(kernel)
     process.send_signal(number)
+    time.sleep(0.05)
+    process.send_signal(number)  # if it still runs
     try:
         _, said = process.communicate(timeout=60)
     finally:
