@@ -209,6 +209,22 @@ def test_it_runs_with_another_format_and_one_step(execute, notebook, fmt):
     execute(notebook, fmt=fmt, steps=1, minimiser=4, start=14)
 
 
+WHERE_A_FINDING_FAILS = {
+    "04": {"dimension": 1},
+    "05": {"fmt": "bfloat16", "images": 100, "steps": 10},
+    "06": {"stepsize": 0.5, "images": 100, "steps": 10},
+    "08": {"terms": 100},
+    "10": {"fmt": "binary8", "low_fmt": "e4m3", "dimension": 10, "steps": 30},
+}
+
+
+@pytest.mark.parametrize("number", WHERE_A_FINDING_FAILS)
+def test_it_ends_with_its_figures_where_a_finding_does_not_hold(execute, tmp_path, number):
+    (notebook,) = [notebook for notebook in DECLARED if notebook.path.stem.startswith(number)]
+    execute(notebook, **WHERE_A_FINDING_FAILS[number])
+    assert {path.stem for path in tmp_path.glob("*.json")} == set(notebook.figures)
+
+
 def with_several_biases(notebook):
     return any(parameter.name == "eps" and parameter.default.startswith("[") for parameter in notebook.parameters)
 
