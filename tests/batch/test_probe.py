@@ -239,6 +239,7 @@ def test_every_notebook_has_a_probe_with_a_digest_of_each_figure():
         assert known[stem]["parameters"].keys() <= {parameter.name for parameter in notebook.parameters}
 
 
+@pytest.mark.slow
 def test_the_probe_has_its_digests_with_other_threads_blas_kernels_and_simd_width(monkeypatch):
     """Two threads of ours, OpenBLAS for Haswell, and NumPy without what it dispatches; `srlib restamp` takes others."""
     settings = {"NUMBA_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
