@@ -193,6 +193,29 @@ DIFFERENT = {
         "def a(): return 1\ndef b(): return 2\nf = a() - b()\n",
         "def a(): return 1\ndef b(): return 2\nf = b() - a()\n",
     ),
+    "exception with a message": ("def f(): raise ValueError('a')\n", "def f(): raise TypeError('a')\n"),
+    "cause of an exception with a message": (
+        "def f(): raise ValueError('a') from e\n",
+        "def f(): raise ValueError('a') from None\n",
+    ),
+    "keyword of a warning": (
+        "import warnings\ndef f(): warnings.warn('a', category=UserWarning)\n",
+        "import warnings\ndef f(): warnings.warn('a', category=FutureWarning)\n",
+    ),
+    "argument of what a call returns": ("def f(): return g()('a', 1)\n", "def f(): return g()('b', 1)\n"),
+    "definition in a comprehension": (
+        "def g(): return 1\ndef f(): return [g() for _ in x]\n",
+        "def g(): return 2\ndef f(): return [g() for _ in x]\n",
+    ),
+    "exchanged targets": ("a, b = 1, 2\nf = a\n", "b, a = 1, 2\nf = a\n"),
+    "exchanged targets that are imported too": (
+        "from n import a, b\na, b = 1, 2\nf = a\n",
+        "from n import a, b\nb, a = 1, 2\nf = a\n",
+    ),
+    "attribute of an imported definition": (
+        "from p.m import g as h\ndef g(): pass\ndef f(): return h.a\n",
+        "from p.m import g as h\ndef g(): pass\ndef f(): return h.b\n",
+    ),
     "positional argument": ("def f(a, /, b=1): return a\n", "def f(a, b=1): return a\n"),
     "keyword argument": ("def f(*, a, b=1): return a\n", "def f(a, b=1): return a\n"),
     "unpacked": ("def f(x): return g(*x)\n", "def f(x): return g(x)\n"),
@@ -289,6 +312,23 @@ def test_what_can_alter_numbers_is_in_the_form(what):
     assert forms({"p.m": one}, "from p.m import f\nf()") != forms({"p.m": other}, "from p.m import f\nf()")
 
 
+IN_A_NOTEBOOK = [
+    ("a, b = 1, 2\nh(a)", "b, a = 1, 2\nh(a)"),
+    ("import p\np.f.a.x", "import p\np.f.a.y"),
+    ("import p\np.f.a.x", "import p\np.f.b.x"),
+    ("from p import f\nf.a", "from p import f\nf.b"),
+    ("from p import m\nm is None", "from p import m\nm is not None"),
+    ("from p import m\nm.f.a", "from p import m\nm.f.b"),
+    ("from p import f\nf(1)", "from p import f\nf(2)"),
+    ("# a\nx = 1", "# a\nx = 2"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), IN_A_NOTEBOOK)
+def test_what_a_notebook_does_with_what_it_reaches_is_in_the_form(one, other):
+    assert forms(STUB, one) != forms(STUB, other)
+
+
 STUB = {
     "p": "from .m import f as f",
     "p.m": "from p.n import g\ndef f(): return g()\ndef beside(): pass\n",
@@ -317,7 +357,16 @@ def test_a_definition_is_reached_by_whatever_way_it_is_imported(code):
     assert forms(STUB, code) != forms(changed, code)
 
 
-@pytest.mark.parametrize("code", ["import p\nh(p)", "import p as q\nq.none", "from p import *", "import p\np.m.g.x(p)"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import p\nh(p)",
+        "import p as q\nq.none",
+        "from p import *",
+        "if x:\n    from p import *",
+        "import p\np.m.g.x(p)",
+    ],
+)
 def test_of_a_package_that_is_used_as_an_object_everything_counts(code):
     assert reached(STUB, code) == {"p.m.f", "p.m.beside", "p.n.g"}
 
@@ -325,6 +374,23 @@ def test_of_a_package_that_is_used_as_an_object_everything_counts(code):
 def test_of_a_module_that_is_used_as_an_object_everything_counts_but_not_if_it_is_compared_with_none():
     assert reached(STUB, "from p import m\nh(m)") == {"p.m.f", "p.m.beside", "p.n.g"}
     assert reached(STUB, "from p import m\nm is not None") == set()
+
+
+def test_of_what_is_not_below_a_module_nothing_counts():
+    beside = STUB | {"p.mm": "x = 1", "p.o": "y = 1", "p.m.k": "z = 1"}
+    assert reached(beside, "from p import m\nh(m)") == {"p.m.f", "p.m.beside", "p.n.g", "p.m.k.z"}
+
+
+def test_imports_in_a_circle_end_and_a_module_may_have_a_definition_of_its_own_name():
+    assert reached({"p": "from .m import f", "p.m": "from p import f\nx = 1"}, "from p import f\nf()") <= {"p.m.x"}
+    assert reached({"p": "from .m import m", "p.m": "def m(): return 1"}, "from p import m\nm()") == {"p.m.m"}
+
+
+def test_names_in_full_are_those_of_modules_and_definitions():
+    reach = Reach({"p": "", **STUB}, ["p.n"], named=True)
+    form = json.dumps(reach.notebook("from p import m, f, n\nh(m, f, n)"))
+    assert '["definition", "p.m.f"]' in form and '["module", "p.m"]' in form and '["ignored", "p.n"]' in form
+    assert len(reach.definitions()) == len(reach.keys()) == 2
 
 
 LOCAL = [
@@ -460,6 +526,15 @@ def test_modules_that_are_ignored_are_not_followed():
     assert forms(STUB, code, ["p.n"]) != forms(STUB | {"p.m": "def f(): return 1"}, code, ["p.n"])
 
 
+def test_modules_that_are_ignored_may_be_renamed_and_are_no_part_of_a_package_used_as_an_object():
+    code = "from p.n import g\nh(g)"
+    renamed = STUB | {"p.k": "g = 1"}
+    assert forms(STUB, code, ["p.n"]) == forms(renamed, "from p.k import g\nh(g)", ["p.k"])
+    assert forms(STUB, code, ["p.n"]) != forms(STUB, "h()", ["p.n"])
+    whole = STUB | {"p.m": "x = 1"}
+    assert forms(whole, "import p\nh(p)", ["p.n"]) == forms(whole | {"p.n": "g = 2"}, "import p\nh(p)", ["p.n"])
+
+
 def identities(monkeypatch, sources):
     monkeypatch.setattr(module, "_sources", lambda: sources)
     return [code_of(path, "numpy") for path in NOTEBOOKS]
@@ -521,6 +596,18 @@ def test_the_code_behind_a_notebook_changes_in_the_module_that_is_changed(tmp_pa
     monkeypatch.setattr(module, "_sources", lambda: SOURCES | {"srlib.philox": changed})
     after = code_behind(notebook(tmp_path), "numpy")
     assert {name for name in before if before[name] != after[name]} == {"philox"}
+
+
+def test_the_code_behind_a_notebook_has_names_in_full(tmp_path, monkeypatch):
+    """What is reached anew has no effect on what stands for the rest."""
+    before = code_behind(notebook(tmp_path), "numpy")
+    changed = SOURCES["srlib.rounding"].replace(
+        "\ndef round_to(", "\ndef beside(): return 1\n\n\n@beside\ndef round_to("
+    )
+    assert changed != SOURCES["srlib.rounding"]
+    monkeypatch.setattr(module, "_sources", lambda: SOURCES | {"srlib.rounding": changed})
+    after = code_behind(notebook(tmp_path), "numpy")
+    assert {name for name in before if before[name] != after[name]} == {"rounding"}
 
 
 def test_public_names_have_the_modules_of_the_stub():
