@@ -233,6 +233,23 @@ def test_the_unit_tests_are_those_of_the_modules_that_notebooks_reach(checkout, 
     assert "as planted" in failing_tests(notebooks, checkout.place, 1)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"probe\.json: is not JSON \("),
+        ("[]", r"probe\.json: must hold parameters and figures of each notebook"),
+        ('{"one": []}', "must hold parameters and figures"),
+        ('{"one": {"parameters": {}}}', "must hold parameters and figures"),
+        ('{"one": {"figures": {}}}', "must hold parameters and figures"),
+        ('{"one": {"parameters": {}, "figures": {}}, "two": 2}', "must hold parameters and figures"),
+    ],
+)
+def test_a_file_that_holds_no_such_digests_is_named(tmp_path, content, message):
+    (tmp_path / "probe.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        module.read_probe(tmp_path)
+
+
 NOTEBOOK = Notebook(Path("some.ipynb"), "Title", (), ("one", "two"))
 
 
