@@ -352,6 +352,8 @@ WAYS = [
     "def h():\n    from p.m import f as k\n    return lambda: [k() for _ in range(2)]",
     "class A:\n    from p import f\n    g = f()",
     "try:\n    from p import f\nexcept ImportError:\n    f = None\nf()",
+    "try:\n    from p import f\nexcept ImportError:\n    from numpy import f\nf()",
+    "try:\n    from numpy import f\nexcept ImportError:\n    from p import f\nf()",
 ]
 
 
@@ -390,6 +392,8 @@ def test_of_what_is_not_below_a_module_nothing_counts():
     ("name", "code"),
     [
         ("p.m", "from .n import g\ndef f(): return g"),
+        ("p.m", "if x:\n    from .n import g\ndef f(): return g"),
+        ("p.m", "import p.n as k\ndef f(): return k.g"),
         ("p.m", "from . import n\ndef f(): return n.g"),
         ("p.m", "from . import n as k\ndef f(): return k.g"),
         ("p.q.m", "from ..n import g\ndef f(): return g"),
@@ -500,6 +504,7 @@ NOT_LOCAL = [
     "def h():\n    def f(): pass\nf()",
     "def h():\n    f = 1\n    return f\nf()",
     "def h():\n    global f\n    f()",
+    "def h():\n    global f\n    f()\n    f = 1",
     "def h():\n    x.f = 1\n    f()",
     "def h():\n    f[0] = 1\n    f()",
     "def h():\n    g(f=1)\n    f()",
