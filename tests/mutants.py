@@ -32,6 +32,17 @@ also_copy =
     RESULTS.md
     srlib
 """
+# Each fault has a process forked from one that has run all tests, and would find results there of code without it.
+FRESH = """
+
+def pytest_sessionstart():
+    import functools
+    import gc
+
+    for found in gc.get_objects():
+        if isinstance(found, functools._lru_cache_wrapper) and found.__module__.startswith("srlib"):
+            found.cache_clear()
+"""
 
 
 def tests_of(module):
@@ -47,6 +58,8 @@ def main(modules):
         lines["tests"] = sorted({path for name in modules for path in tests_of(name)})
         text = CONFIGURATION.format(**{name: "\n    ".join(found) for name, found in lines.items()})
         Path(place, "setup.cfg").write_text(text)
+        with Path(place, "tests", "conftest.py").open("a") as file:
+            file.write(FRESH)
         mutmut = [str(Path(sys.executable).with_name("mutmut"))]
         subprocess.run([*mutmut, "run"], cwd=place, stdout=subprocess.DEVNULL, check=False)
         said = subprocess.run(

@@ -52,6 +52,7 @@ def test_ledger_and_json_have_every_test_with_its_margin_and_what_became_of_it()
         ["", "passed", "t", "12.3", "+11.8", "b"],
         ["", "not passed", "u", "0.25", "-0.25", "b"],
     ]
+    assert {tuple(row) for row in ledger([claim])} == {("claim", "verdict", "statistic", "value", "margin", "figure")}
     (found,) = json.loads(as_json([claim]))
     assert (found["claim"], found["text"], found["verdict"]) == ("C", "text", "holds under conditions")
     assert [(test["margin"], test["passed"]) for test in found["tests"]] == [
@@ -59,6 +60,30 @@ def test_ledger_and_json_have_every_test_with_its_margin_and_what_became_of_it()
         (12.3456 - 0.5, True),
         (-0.25, False),
     ]
+
+
+def test_json_has_a_line_for_each_item_and_its_signs_as_they_are():
+    lines = as_json([Claim("C", "ε·ulp", Test("s", 1.0, 0.5, "f"))]).split("\n")
+    assert lines[:4] == ["[", " {", '  "claim": "C",', '  "text": "ε·ulp",']
+    assert lines[-2:] == ["]", ""]
+
+
+CLAIMED = {
+    "C1": "SR prevents",
+    "C2": "SR has zero bias",
+    "C3": "give up zero bias for a larger probability",
+    "C4": "in a descent direction",
+    "C5": "the bias improves the convergence bound",
+    "C6": "Multinomial logistic regression in 8 bits: the proposed schemes are better than SR",
+    "C7": "A simple neural network in 8 bits: the proposed schemes are better than SR",
+}
+
+
+def test_each_claim_says_what_the_abstract_claims():
+    texts = {claim.name: claim.text for claim in evaluate(FIGURES)}
+    assert texts.keys() == CLAIMED.keys()
+    for name, claimed in CLAIMED.items():
+        assert claimed in texts[name]
 
 
 def test_each_claim_is_tested_on_figures_that_exist():
@@ -365,6 +390,22 @@ def test_the_best_and_the_worst_proposed_scheme_are_named(tmp_path):
         assert "worst, both(0.2), is below SR" in named[1]
         assert "signed_SR_eps(0.2) is below binary32" in named[2]
     assert "both(0.1), at its best stepsize, is below binary64" in c6.limits[2].statistic
+
+
+@pytest.mark.parametrize("best", range(3))
+def test_a_scheme_is_the_best_by_its_errors_whatever_its_name(tmp_path, best):
+    numbers = supporting()
+    gains = [5.0 if index == best else 1.0 + (index == (best + 1) % 3) for index in range(3)]
+    numbers["neural_network"] = classifier(gains)
+    tuned = numbers["stepsizes"]["sweep"]
+    tuned["signed_SR_eps(0.1)"] = [{"held_out": [6.0], "error": [8.0, 8.0, 8.0]}]
+    named = ["SR_eps(0.1)", "signed_SR_eps(0.1)", "both(0.1)"]
+    tuned[named[best]] = [{"held_out": [6.0], "error": [3.0, 3.0, 3.0]}]
+    *_, c6, c7 = evaluate(written(tmp_path, numbers))
+    assert f"best proposed scheme, {PROPOSED[best]}, is below SR" in c7.test.statistic
+    assert f"worst, {PROPOSED[(best + 2) % 3]}, is below SR" in c7.limits[0].statistic
+    assert f"{named[best]}, at its best stepsize, is below" in c6.limits[2].statistic
+    assert c6.limits[2].value == pytest.approx(9.0 - 3.0)  # no spread
 
 
 def test_srlib_claims_prints_a_table_and_writes_claims_json(records):

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import array_api_strict
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
@@ -91,6 +92,8 @@ def test_the_error_counts_images_whose_largest_logit_is_elsewhere_and_the_lowest
     np.testing.assert_array_equal(logistic.error(w), wrong.mean(axis=-1))
     assert logistic.error(np.zeros((3, 6))) == np.mean(labels != 0)
     assert logistic.error(np.full((3, 6), np.nan)) == np.mean(labels != 0)
+    rest = [[-1.0] * 6, [-2.0] * 6]
+    assert logistic.error(np.array([[np.nan] * 6, *rest])) == np.mean(labels != 1)
 
 
 def test_class_counts_beyond_the_labels_are_allowed_and_below_refused():
@@ -114,12 +117,54 @@ def test_a_test_label_above_every_training_label_is_refused():
         ({0: np.zeros((40, 2, 3), np.uint8)}, ValueError, r"images has shape \(40, 2, 3\); must be \(count, pixels\)"),
         ({1: np.zeros(39, np.uint8)}, ValueError, "labels are 39; must be as many as images, 40"),
         ({2: np.zeros((20, 5), np.uint8)}, ValueError, "test_images have 5 pixels; images have 6"),
+        ({2: np.zeros((20, 6))}, TypeError, "^test_images is of float64; must be of uint8"),
+        ({3: np.zeros(20)}, TypeError, "^test_labels is of float64; must be of uint8"),
+        (
+            {1: np.zeros((40, 1), np.uint8)},
+            ValueError,
+            r"labels has shape \(40, 1\); must be \(count,\), none of them 0",
+        ),
+        ({0: np.zeros((40, 0), np.uint8)}, ValueError, r"images has shape \(40, 0\); must be .*, none of them 0"),
+        ({0: np.zeros((0, 6), np.uint8), 1: np.zeros(0, np.uint8)}, ValueError, r"images has shape \(0, 6\)"),
     ],
 )
 def test_data_that_do_not_fit_are_refused(change, error, message):
     data = [change.get(i, array) for i, array in enumerate(small_data())]
     with pytest.raises(error, match=message):
         LogisticRegression(*data)
+
+
+@pytest.mark.parametrize("problem", [LogisticRegression, TwoLayerNetwork])
+@pytest.mark.parametrize("foreign", range(4))
+def test_arrays_of_two_libraries_are_refused(problem, foreign):
+    data = list(small_data(classes=2))
+    data[foreign] = array_api_strict.asarray(data[foreign])
+    with pytest.raises(TypeError, match="namespaces"):
+        problem(*data)
+
+
+@pytest.mark.parametrize("classes", [0, 257])
+def test_a_number_of_classes_that_labels_cannot_have_is_refused(classes):
+    with pytest.raises(ValueError, match=f"^classes is {classes}; must be from 1 to 256"):
+        LogisticRegression(*small_data(), classes=classes)
+
+
+def test_one_class_and_all_that_eight_bits_have_are_allowed():
+    images, labels, test_images, test_labels = small_data()
+    assert LogisticRegression(images, 0 * labels, test_images, 0 * test_labels, classes=1).shape == (1, 6)
+    assert LogisticRegression(images, labels, test_images, test_labels, classes=256).shape == (256, 6)
+
+
+@pytest.mark.parametrize("problem", [LogisticRegression, TwoLayerNetwork])
+def test_array_api_strict_arrays_have_the_same_objective_error_and_gradient(problem):
+    data = small_data(classes=2)
+    ours = problem(*data)
+    theirs = problem(*(array_api_strict.asarray(array) for array in data))
+    x = np.random.default_rng(15).standard_normal((2, *ours.shape))
+    strict = array_api_strict.asarray(x)
+    np.testing.assert_allclose(np.asarray(theirs.f(strict)), ours.f(x), rtol=1e-14)
+    np.testing.assert_array_equal(np.asarray(theirs.error(strict)), ours.error(x))
+    np.testing.assert_allclose(np.asarray(theirs.gradient(strict)), ours.gradient(x), rtol=1e-12, atol=1e-15)
 
 
 def test_mnist_is_a_problem_of_ten_classes_and_784_pixels():
@@ -160,6 +205,24 @@ def test_large_logits_do_not_overflow_the_loss_of_the_network(network, scale):
     z = np.maximum(images / 255 @ w1.T + b1, 0) @ w2 + b2
     assert np.abs(z).max() > scale
     assert network.f(x) == pytest.approx(-np.mean(labels * log_expit(z) + (1 - labels) * log_expit(-z)), rel=1e-12)
+
+
+def test_the_loss_of_the_network_has_the_sums_of_its_logits_in_index_order():
+    rng = np.random.default_rng(16)
+    image, units = rng.integers(1, 256, (1, 6), np.uint8), 300
+    network = TwoLayerNetwork(image, np.ones(1, np.uint8), image, np.ones(1, np.uint8), units=units)
+    w1, w2 = rng.standard_normal((units, 6)), -rng.integers(80, 160, units) / 8
+    hidden = []
+    for weights in w1:
+        total = 0.0
+        for weight, pixel in zip(weights, image[0], strict=True):
+            total += weight * float(pixel)
+        hidden.append(max(total, 0.0))
+    logit = 0.0
+    for weight, value in zip(w2, hidden, strict=True):
+        logit += weight * value
+    assert logit / 255 < -800  # where the loss of label 1 is −z, to the last bit
+    assert network.f(np.concatenate([w1.ravel(), np.zeros(units), w2, np.zeros(1)])) == -logit / 255
 
 
 @pytest.mark.parametrize(
@@ -238,6 +301,7 @@ def test_initial_weights_are_glorot_uniform_and_decided_by_the_seed(network):
         # A mean of n uniform numbers is beyond 5.5 standard deviations with probability below 1e-7.
         assert abs(weights.mean()) < 5.5 * limit / np.sqrt(3 * weights.size)
         assert np.abs(weights).mean() == pytest.approx(limit / 2, abs=5.5 * limit / np.sqrt(12 * weights.size))
+    assert network.initial(12).shape == network.shape
     np.testing.assert_array_equal(network.initial(12), network.initial(12))
     assert not np.array_equal(network.initial(12), network.initial(13))
 

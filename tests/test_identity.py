@@ -3,12 +3,13 @@
 import ast
 import json
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from srlib.batch import identity as module
-from srlib.batch.identity import code_behind, code_of, identity
+from srlib.batch.identity import code_behind, code_of, combined, data_of, identity, public_names, source_of
 from srlib.batch.plan import find_notebooks, read_notebook
 from srlib.batch.reach import Reach
 
@@ -104,6 +105,28 @@ SAME = {
     "name of what is reached": ("def g(): return 1\ndef f(): return g()\n", "def h(): return 1\ndef f(): return h()\n"),
     "order": ("def g(): return 1\ndef f(): return g()\n", "def f(): return g()\ndef g(): return 1\n"),
     "alias": ("import numpy as np\nf = np.linalg.norm\n", "from numpy import linalg\nf = linalg.norm\n"),
+    "plain decorator beside": ("f = 1\n@g\ndef h(): return 1\n", "f = 1\n@g\ndef h(): return 2\n"),
+    "annotation of a variable number of arguments": ("def f(*x: int, **y: int): pass\n", "def f(*x, **y): pass\n"),
+    "annotations of an asynchronous function": (
+        "async def f(x: int) -> int:\n    'Say.'\n    return x\n",
+        "async def f(x):\n    return x\n",
+    ),
+    "annotations of a method": (
+        "class f:\n    def g(self, x: int) -> int: pass\n",
+        "class f:\n    def g(self, x): pass\n",
+    ),
+    "docstring of a class": ("class f:\n    'A class.'\n    x = 1\n", "class f:\n    x = 1\n"),
+    "docstring of a method": (
+        "class f:\n    def g(self):\n        'Do.'\n        return 1\n",
+        "class f:\n    def g(self):\n        return 1\n",
+    ),
+    "docstring of a nested function": (
+        in_function("def g():\n    'Do.'\n    return 1\nreturn g"),
+        in_function("def g():\n    return 1\nreturn g"),
+    ),
+    "message with a cause": ("def f(): raise ValueError('a') from e\n", "def f(): raise ValueError('b') from e\n"),
+    "pass beside": ("f = 1\n", "f = 1\npass\n"),
+    "name of a class": ("class G: pass\ndef f(): return G()\n", "class H: pass\ndef f(): return H()\n"),
     "import inside": (
         "import numpy as np\ndef f(): return np.pi\n",
         "def f():\n    import numpy\n    return numpy.pi\n",
@@ -174,6 +197,120 @@ DIFFERENT = {
     "bound by a condition": ("if (f := 1): pass", "if (f := 2): pass"),
     "bound by a loop": ("for f in [1]: pass", "for f in [2]: pass"),
     "everything of a module": ("from p.k import *\nf = g", "from p.k import *\nf = h"),
+    "exception with a message": ("def f(): raise ValueError('a')\n", "def f(): raise TypeError('a')\n"),
+    "cause of an exception with a message": (
+        "def f(): raise ValueError('a') from e\n",
+        "def f(): raise ValueError('a') from None\n",
+    ),
+    "keyword of a warning": (
+        "import warnings\ndef f(): warnings.warn('a', category=UserWarning)\n",
+        "import warnings\ndef f(): warnings.warn('a', category=FutureWarning)\n",
+    ),
+    "argument of what a call returns": ("def f(): return g()('a', 1)\n", "def f(): return g()('b', 1)\n"),
+    "definition in a comprehension": (
+        "def g(): return 1\ndef f(): return [g() for _ in x]\n",
+        "def g(): return 2\ndef f(): return [g() for _ in x]\n",
+    ),
+    "exchanged targets": ("a, b = 1, 2\nf = a\n", "b, a = 1, 2\nf = a\n"),
+    "exchanged targets that are imported too": (
+        "from n import a, b\na, b = 1, 2\nf = a\n",
+        "from n import a, b\nb, a = 1, 2\nf = a\n",
+    ),
+    "attribute of an imported definition": (
+        "from p.m import g as h\ndef g(): pass\ndef f(): return h.a\n",
+        "from p.m import g as h\ndef g(): pass\ndef f(): return h.b\n",
+    ),
+    "positional argument": ("def f(a, /, b=1): return a\n", "def f(a, b=1): return a\n"),
+    "keyword argument": ("def f(*, a, b=1): return a\n", "def f(a, b=1): return a\n"),
+    "unpacked": ("def f(x): return g(*x)\n", "def f(x): return g(x)\n"),
+    "unpacked in a dictionary": ("def f(x): return {**x, 1: 2}\n", "def f(x): return {x: 2, **1}\n"),
+    "name of a nested function": (
+        in_function("def g(): return 1\ndef h(): return 2\nreturn g()"),
+        in_function("def h(): return 1\ndef g(): return 2\nreturn g()"),
+    ),
+    "name of a local": (in_function("a, b = 1, 2\nreturn a"), in_function("b, a = 1, 2\nreturn a")),
+    "name of a parameter": ("def f(a, b): return a\n", "def f(b, a): return a\n"),
+    "attribute": ("def f(x): return x.a.b\n", "def f(x): return x.b.a\n"),
+    "attribute of a result": ("def f(x): return x().a\n", "def f(x): return x().b\n"),
+    "attribute of a definition": ("def g(): pass\ndef f(): return g.a\n", "def g(): pass\ndef f(): return g.b\n"),
+    "attribute from outside": (
+        "import numpy as np\ndef f(): return np.sin(1)\n",
+        "import numpy as np\ndef f(): return np.cos(1)\n",
+    ),
+    "name from outside": (
+        "from numpy import sin as s\ndef f(): return s(1)\n",
+        "from numpy import cos as s\ndef f(): return s(1)\n",
+    ),
+    "import inside a function": (
+        in_function("import numpy as n\nreturn n.sin(1)"),
+        in_function("import scipy as n\nreturn n.sin(1)"),
+    ),
+    "built-in function": ("def f(x): return min(x)\n", "def f(x): return max(x)\n"),
+    "operator": ("def f(x): return x + 1\n", "def f(x): return x - 1\n"),
+    "comparison": ("def f(x): return x < 1\n", "def f(x): return x <= 1\n"),
+    "comparison with none": ("def f(x): return x is None\n", "def f(x): return x is not None\n"),
+    "kind of comprehension": ("def f(x): return [y for y in x]\n", "def f(x): return {y for y in x}\n"),
+    "condition of a comprehension": (
+        "def f(x): return [y for y in x if y]\n",
+        "def f(x): return [y for y in x if not y]\n",
+    ),
+    "later iterable": ("x = [1]\nf = [x for _ in y for x in x]\n", "x = [1]\nf = [x for _ in z for x in x]\n"),
+    "element of a comprehension": ("x = [1]\nf = [y + 1 for y in x]\n", "x = [1]\nf = [y + 2 for y in x]\n"),
+    "handler": (
+        in_function("try:\n    g()\nexcept A as e:\n    pass"),
+        in_function("try:\n    g()\nexcept B as e:\n    pass"),
+    ),
+    "level of a warning": (
+        "import warnings\ndef f(): warnings.warn('a', UserWarning)\n",
+        "import warnings\ndef f(): warnings.warn('a', FutureWarning)\n",
+    ),
+    "what is no warning": ("import logs\ndef f(): logs.warn('a', 1)\n", "import logs\ndef f(): logs.warn('b', 1)\n"),
+    "condition of an assertion": ("def f(x): assert x\n", "def f(x): assert not x\n"),
+    "text that is no docstring": ("def f():\n    return 'a'\n", "def f():\n    return 'b'\n"),
+    "text after the docstring": ("def f():\n    'a'\n    g('a')\n", "def f():\n    'a'\n    g('b')\n"),
+    "asynchronous": ("async def f(): return 1\n", "def f(): return 1\n"),
+    "body of an asynchronous function": ("async def f(): return 1\n", "async def f(): return 2\n"),
+    "nothing and a result": ("def f(): return 0\n", "def f(): return\n"),
+    "branch beside an import": (
+        "if a:\n    f = 1\nelse:\n    from n import f\n",
+        "if b:\n    f = 1\nelse:\n    from n import f\n",
+    ),
+    "condition of the other branch": (
+        "if a:\n    pass\nelse:\n    f = 1\n",
+        "if b:\n    pass\nelse:\n    f = 1\n",
+    ),
+    "one branch and the other": ("if a:\n    pass\nelse:\n    f = 1\n", "if a:\n    f = 1\n"),
+    "inner condition": (
+        "if a:\n    if b:\n        f = 1\n",
+        "if a:\n    if c:\n        f = 1\n",
+    ),
+    "outer condition": (
+        "if a:\n    if b:\n        f = 1\n",
+        "if c:\n    if b:\n        f = 1\n",
+    ),
+    "statement in a branch": ("f = {}\nif a:\n    f.update(a=1)\n", "f = {}\nif b:\n    f.update(a=1)\n"),
+    "else of a try": (
+        "try:\n    g()\nexcept E:\n    pass\nelse:\n    f = 1\n",
+        "try:\n    g()\nexcept E:\n    pass\nelse:\n    f = 2\n",
+    ),
+    "end of a try": ("try:\n    g()\nfinally:\n    f = 1\n", "try:\n    g()\nfinally:\n    f = 2\n"),
+    "without an exception": ("try:\n    g()\nexcept:\n    f = 1\n", "try:\n    g()\nexcept:\n    f = 2\n"),
+    "registered under a condition": (
+        "def f(): pass\nif a:\n    @overload(f)\n    def _(): return 1\n",
+        "def f(): pass\nif b:\n    @overload(f)\n    def _(): return 1\n",
+    ),
+    "registered by a keyword": (
+        "def f(): pass\n@overload(of=[f])\ndef _(): return 1\n",
+        "def f(): pass\n@overload(of=[f])\ndef _(): return 2\n",
+    ),
+    "registered class": (
+        "f = F()\n@f.register\nclass G:\n    x = 1\n",
+        "f = F()\n@f.register\nclass G:\n    x = 2\n",
+    ),
+    "registered with a choice": (
+        "f = F()\n@f.register(int)\ndef _(): return 1\n",
+        "f = F()\n@f.register(int)\ndef _(): return 2\n",
+    ),
     "walrus": ("def f(): return (y := x)\nx = 1", "def f(): return (y := x)\nx = 2"),
 }
 
@@ -182,6 +319,23 @@ DIFFERENT = {
 def test_what_can_alter_numbers_is_in_the_form(what):
     one, other = DIFFERENT[what]
     assert forms({"p.m": one}, "from p.m import f\nf()") != forms({"p.m": other}, "from p.m import f\nf()")
+
+
+IN_A_NOTEBOOK = [
+    ("a, b = 1, 2\nh(a)", "b, a = 1, 2\nh(a)"),
+    ("import p\np.f.a.x", "import p\np.f.a.y"),
+    ("import p\np.f.a.x", "import p\np.f.b.x"),
+    ("from p import f\nf.a", "from p import f\nf.b"),
+    ("from p import m\nm is None", "from p import m\nm is not None"),
+    ("from p import m\nm.f.a", "from p import m\nm.f.b"),
+    ("from p import f\nf(1)", "from p import f\nf(2)"),
+    ("# a\nx = 1", "# a\nx = 2"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), IN_A_NOTEBOOK)
+def test_what_a_notebook_does_with_what_it_reaches_is_in_the_form(one, other):
+    assert forms(STUB, one) != forms(STUB, other)
 
 
 STUB = {
@@ -202,6 +356,8 @@ WAYS = [
     "def h():\n    from p.m import f as k\n    return lambda: [k() for _ in range(2)]",
     "class A:\n    from p import f\n    g = f()",
     "try:\n    from p import f\nexcept ImportError:\n    f = None\nf()",
+    "try:\n    from p import f\nexcept ImportError:\n    from numpy import f\nf()",
+    "try:\n    from numpy import f\nexcept ImportError:\n    from p import f\nf()",
 ]
 
 
@@ -212,7 +368,16 @@ def test_a_definition_is_reached_by_whatever_way_it_is_imported(code):
     assert forms(STUB, code) != forms(changed, code)
 
 
-@pytest.mark.parametrize("code", ["import p\nh(p)", "import p as q\nq.none", "from p import *", "import p\np.m.g.x(p)"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import p\nh(p)",
+        "import p as q\nq.none",
+        "from p import *",
+        "if x:\n    from p import *",
+        "import p\np.m.g.x(p)",
+    ],
+)
 def test_of_a_package_that_is_used_as_an_object_everything_counts(code):
     assert reached(STUB, code) == {"p.m.f", "p.m.beside", "p.n.g"}
 
@@ -222,12 +387,150 @@ def test_of_a_module_that_is_used_as_an_object_everything_counts_but_not_if_it_i
     assert reached(STUB, "from p import m\nm is not None") == set()
 
 
+def test_of_what_is_not_below_a_module_nothing_counts():
+    beside = STUB | {"p.mm": "x = 1", "p.o": "y = 1", "p.m.k": "z = 1"}
+    assert reached(beside, "from p import m\nh(m)") == {"p.m.f", "p.m.beside", "p.n.g", "p.m.k.z"}
+
+
 @pytest.mark.parametrize(
-    "code", ["def h(f): f()", "h = lambda f: f()", "[f() for f in x]", "def h():\n    f = 1\n    f()"]
+    ("name", "code"),
+    [
+        ("p.m", "from .n import g\ndef f(): return g"),
+        ("p.m", "if x:\n    from .n import g\ndef f(): return g"),
+        ("p.m", "import p.n as k\ndef f(): return k.g"),
+        ("p.m", "from . import n\ndef f(): return n.g"),
+        ("p.m", "from . import n as k\ndef f(): return k.g"),
+        ("p.q.m", "from ..n import g\ndef f(): return g"),
+        ("p.q.m", "from .. import n\ndef f(): return n.g"),
+        ("p.q.m", "from .k import g\ndef f(): return g"),
+        ("p.q.r.m", "from ...n import g\ndef f(): return g"),
+        ("p.q.r.m", "from ..k import g\ndef f(): return g"),
+    ],
 )
+def test_what_is_imported_from_a_place_beside_is_reached(name, code):
+    sources = {"p.n": "g = 1", "p.o": "g = 2", "p.q": "", "p.q.k": "from p.n import g", "p.q.r": "", name: code}
+    assert reached(sources, f"from {name} import f\nf()") == {f"{name}.f", "p.n.g"}
+
+
+def test_a_module_that_is_used_as_an_object_may_be_renamed():
+    renamed = {"p": "from .k import f as f", "p.k": STUB["p.m"], "p.n": STUB["p.n"]}
+    assert forms(STUB, "from p import m\nh(m)") == forms(renamed, "from p import k\nh(k)")
+
+
+def test_imports_in_a_circle_end_and_a_module_may_have_a_definition_of_its_own_name():
+    assert reached({"p": "from .m import f", "p.m": "from p import f\nx = 1"}, "from p import f\nf()") <= {"p.m.x"}
+    assert reached({"p": "from .m import m", "p.m": "def m(): return 1"}, "from p import m\nm()") == {"p.m.m"}
+
+
+def test_names_in_full_are_those_of_modules_and_definitions():
+    reach = Reach({"p": "", **STUB}, ["p.n"], named=True)
+    form = json.dumps(reach.notebook("from p import m, f, n\nh(m, f, n)"))
+    assert '["definition", "p.m.f"]' in form and '["module", "p.m"]' in form and '["ignored", "p.n"]' in form
+    assert len(reach.definitions()) == len(reach.keys()) == 2
+
+
+LOCAL = [
+    "def h(f): f()",
+    "def h(f, /): f()",
+    "def h(*, f): f()",
+    "def h(*f): f()",
+    "def h(**f): f()",
+    "async def h(f): f()",
+    "h = lambda f: f()",
+    "h = lambda *f: f()",
+    "[f() for f in x]",
+    "{f() for f in x}",
+    "{f: f() for f in x}",
+    "(f() for f in x)",
+    "[f() for i in x for f in i if f]",
+    "[[f() for i in x] for f in x]",
+    "[lambda: f() for f in x]",
+    *map(
+        in_function,
+        [
+            "f = 1\nf()",
+            "f: int = 1\nf()",
+            "f += 1\nf()",
+            "f()\ndel f",
+            "a, (b, *f) = x\nf()",
+            "for f in x: f()",
+            "with x as f: f()",
+            "while (f := x): f()",
+            "[f := i for i in x]\nf()",
+            "[lambda: (f := i) for i in x]\n[f := 1 for i in x]\nf()",
+            "try:\n    x()\nexcept E as f:\n    f()",
+            "match x:\n    case f: f()",
+            "match x:\n    case [*f]: f()",
+            "match x:\n    case {**f}: f()",
+            "match x:\n    case A() as f: f()",
+            "match x:\n    case [1, f]: f()",
+            "import numpy as f\nf()",
+            "import f.g\nf.g()",
+            "from numpy import pi as f\nf()",
+            "class f: pass\nf()",
+            "def f(): pass\nf()",
+            "async def f(): pass\nf()",
+            "if x:\n    f = 1\nelse:\n    f()",
+            "f = 1\ndef g():\n    return f()",
+            "f = 1\ndef g():\n    nonlocal f\n    f()",
+            "f = 1\nclass A:\n    y = f()",
+            "f = 1\nclass A:\n    def g(self): return f()",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("code", LOCAL)
 def test_a_local_name_is_no_definition(code):
     assert reached(STUB, f"{code}") == set()
     assert reached(STUB, f"from p import f\n{code}") == set()
+    assert reached(STUB | {"p.q": f"from p import f\n{code}\nz = 1"}, "from p.q import z\nz") <= {"p.q.z", "p.q."}
+    changed = STUB | {"p.n": "g = 2"}
+    assert forms(STUB, f"from p import f\n{code}") == forms(changed, f"from p import f\n{code}")
+
+
+NOT_LOCAL = [
+    "def h(x=f()): pass",
+    "def h(*, x=f()): pass",
+    "h = lambda x=f(): x",
+    "@f()\ndef h(): pass",
+    "class h(f()): pass",
+    "class h(x=f()): pass",
+    "@f()\nclass h: pass",
+    "[f for f in f()]",
+    "[i for i in x for f in f()]\n[i for i in x if f()]",
+    "[lambda: (f := 1) for i in x]\nf()",
+    "class A:\n    x = [i for i in f()]",
+    "class A:\n    f = 1\n    x = [f() for i in x]",
+    "class A:\n    f = 1\n    class B:\n        x = f()",
+    "class A:\n    f = 1\n    g = lambda self: f()",
+    "class A:\n    def f(self): return 1\nf()",
+    "def h():\n    def f(): pass\nf()",
+    "def h():\n    f = 1\n    return f\nf()",
+    "def h():\n    global f\n    f()",
+    "def h():\n    global f\n    f()\n    f = 1",
+    "def h():\n    x.f = 1\n    f()",
+    "def h():\n    f[0] = 1\n    f()",
+    "def h():\n    g(f=1)\n    f()",
+    "def h():\n    match x:\n        case f.y: pass\n    f()",
+    "def h():\n    lambda f: f\n    f()",
+    "def h():\n    [f for f in x]\n    f()",
+    "def h():\n    import f.g as y\n    f()",
+    "async def h():\n    await f()",
+    "with f() as x: pass",
+    "try:\n    x()\nexcept f() as y:\n    w = 1",
+    "match f():\n    case _ if f(): pass",
+    "x = f'{f()}'",
+    "x: f() = 1",
+    "def h():\n    return (yield f())",
+    "del x[f()]",
+]
+
+
+@pytest.mark.parametrize("code", NOT_LOCAL)
+def test_a_name_that_is_bound_in_another_scope_is_the_definition(code):
+    assert reached(STUB, f"from p import f\n{code}") == {"p.m.f", "p.n.g"}
+    assert reached(STUB | {"p.q": f"from p import f\n{code}\nz = 1"}, "from p import q\nq") >= {"p.m.f", "p.n.g"}
 
 
 def test_a_name_is_taken_from_the_function_around_and_not_from_the_class():
@@ -270,11 +573,21 @@ def test_modules_that_are_ignored_are_not_followed():
     assert forms(STUB, code, ["p.n"]) != forms(STUB | {"p.m": "def f(): return 1"}, code, ["p.n"])
 
 
+def test_modules_that_are_ignored_may_be_renamed_and_are_no_part_of_a_package_used_as_an_object():
+    code = "from p.n import g\nh(g)"
+    renamed = STUB | {"p.k": "g = 1"}
+    assert forms(STUB, code, ["p.n"]) == forms(renamed, "from p.k import g\nh(g)", ["p.k"])
+    assert json.loads(forms(STUB, "from p.n import g\ng.a", ["p.n"])) == [[["Expr", {"value": [["ignored", "*"]]}]], []]
+    whole = STUB | {"p.m": "x = 1"}
+    assert forms(whole, "import p\nh(p)", ["p.n"]) == forms(whole | {"p.n": "g = 2"}, "import p\nh(p)", ["p.n"])
+
+
 def identities(monkeypatch, sources):
     monkeypatch.setattr(module, "_sources", lambda: sources)
     return [code_of(path, "numpy") for path in NOTEBOOKS]
 
 
+@pytest.mark.slow
 def test_a_moved_file_a_rename_a_message_and_a_function_beside_change_no_notebook(monkeypatch):
     before = identities(monkeypatch, SOURCES)
     moved = {name.replace("srlib.rounding", "srlib.kernels.fast"): text for name, text in SOURCES.items()}
@@ -306,6 +619,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "old", "new"), [(name, *pair) for name, pairs in PLANTED.items() for pair in pairs])
 def test_a_threshold_or_a_constant_of_a_kernel_changes_every_notebook(monkeypatch, name, old, new):
     text = SOURCES[f"srlib.{name}"]
@@ -329,6 +643,93 @@ def test_the_code_behind_a_notebook_changes_in_the_module_that_is_changed(tmp_pa
     monkeypatch.setattr(module, "_sources", lambda: SOURCES | {"srlib.philox": changed})
     after = code_behind(notebook(tmp_path), "numpy")
     assert {name for name in before if before[name] != after[name]} == {"philox"}
+
+
+def test_the_code_behind_a_notebook_has_names_in_full(tmp_path, monkeypatch):
+    """What is reached anew has no effect on what stands for the rest."""
+    before = code_behind(notebook(tmp_path), "numpy")
+    changed = SOURCES["srlib.rounding"].replace(
+        "\ndef round_to(", "\ndef beside(): return 1\n\n\n@beside\ndef round_to("
+    )
+    assert changed != SOURCES["srlib.rounding"]
+    monkeypatch.setattr(module, "_sources", lambda: SOURCES | {"srlib.rounding": changed})
+    after = code_behind(notebook(tmp_path), "numpy")
+    assert {name for name in before if before[name] != after[name]} == {"rounding"}
+
+
+def test_public_names_have_the_modules_of_the_stub():
+    stub = ast.parse((ROOT / "srlib" / "__init__.pyi").read_text())
+    assert public_names() == {alias.asname: line.module for line in stub.body for alias in line.names}
+
+
+def test_the_source_of_a_notebook_is_that_of_its_cells_but_its_parameters(tmp_path):
+    path = notebook(tmp_path, "a = 1\nb = 2")
+    cells = json.loads(path.read_text())["cells"]
+    cells.append({"cell_type": "code", "metadata": {"tags": ["other"]}, "source": "é"})
+    path.write_text(json.dumps({"cells": cells}, ensure_ascii=False), encoding="utf-8")
+    expected = [["markdown", "# Why?"], ["code", "a = 1\nb = 2"], ["code", "é"]]
+    assert json.loads(source_of(path)) == expected
+    assert code_of(path, None) != code_of(notebook(tmp_path, "a = 1\nb = 2"), None)
+
+
+def test_cells_are_lines_of_one_program(tmp_path):
+    path = notebook(tmp_path, "if x:\n    y = 1")
+    cells = json.loads(path.read_text())["cells"]
+    path.write_text(json.dumps({"cells": [*cells, cells[-1] | {"source": ["y = 2"]}]}))
+    assert code_of(path, None) == code_of(notebook(tmp_path, "if x:\n    y = 1\ny = 2"), None)
+
+
+def test_data_are_the_files_of_images_and_labels_by_their_sha_256(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("a-ubyte", "b-ubyte.gz", "c.txt"):
+        (tmp_path / "data" / name).write_bytes(name.encode())
+    expected = {name: sha256(name.encode()).hexdigest() for name in ("a-ubyte", "b-ubyte.gz")}
+    assert data_of(tmp_path / "some.ipynb", {"dataset_dir": "data"}) == expected
+    assert list(data_of(tmp_path / "some.ipynb", {"dataset_dir": "data"})) == sorted(expected)
+    for parameters in ({}, {"dataset_dir": None}, {"dataset_dir": 5}):
+        assert data_of(tmp_path / "some.ipynb", parameters) == {}
+
+
+def test_an_identity_is_the_hash_of_code_data_and_parameters(tmp_path):
+    path, parameters = notebook(tmp_path), {"b": 1, "a": [2], "backend": "cupy"}
+    content = {"code": code_of(path, "cupy"), "data": {}, "parameters": parameters}
+    expected = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    assert identity(path, parameters) == combined(code_of(path, "cupy"), {}, parameters) == expected
+    assert identity(path, dict(reversed(parameters.items()))) == expected
+    assert code_of(path, "cupy") != code_of(path, "numpy")
+
+
+def test_what_draws_is_behind_a_notebook_and_not_in_its_identity(tmp_path, monkeypatch):
+    path = notebook(tmp_path, "from srlib.figures import save_figure\nsave_figure(1)")
+    assert code_behind(path, "numpy").keys() >= {"figures"}
+    before = code_of(path, "numpy"), code_behind(path, "numpy")
+    drawn = SOURCES | {"srlib.figures": SOURCES["srlib.figures"].replace("def save_figure(", "def save_figure(a_way, ")}
+    assert drawn != SOURCES
+    monkeypatch.setattr(module, "_sources", lambda: drawn)
+    assert code_of(path, "numpy") == before[0]
+    assert {name for name, found in code_behind(path, "numpy").items() if before[1][name] != found} == {"figures"}
+
+
+@pytest.mark.parametrize("name", ["batch.run", "claims", "cli", "figures", "records", "report", "results"])
+def test_what_arranges_numbers_or_runs_what_makes_them_is_not_in_the_identity(tmp_path, monkeypatch, name):
+    path = notebook(tmp_path, f"from srlib import rounding\nimport srlib.{name}\nsrlib.{name}.it(rounding)")
+    before = code_of(path, "numpy")
+    monkeypatch.setattr(module, "_sources", lambda: SOURCES | {f"srlib.{name}": "def it(x): pass"})
+    assert code_of(path, "numpy") == before
+    monkeypatch.setattr(module, "_sources", lambda: SOURCES | {"srlib.rounding": "def it(x): pass"})
+    assert code_of(path, "numpy") != before
+
+
+def test_the_modules_of_a_package_are_all_files_and_packages_below_it(tmp_path, monkeypatch):
+    files = ["__init__.py", "__init__.pyi", "a.py", "a.txt", "data/b.py", "q/__init__.py", "q/c.py", "q/r/__init__.py"]
+    for name in [*files, "q/r/d.py", "gpu.c"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"é = {name!r}", encoding="utf-8")
+    monkeypatch.setattr(module.resources, "files", lambda name: tmp_path)
+    named = {"srlib": "__init__.pyi", "srlib.a": "a.py", "srlib.q": "q/__init__.py", "srlib.q.c": "q/c.py"}
+    named |= {"srlib.q.r": "q/r/__init__.py", "srlib.q.r.d": "q/r/d.py"}
+    assert module._sources() == {name: f"é = {file!r}" for name, file in named.items()}
+    assert module._device_code() == "é = 'gpu.c'"
 
 
 def test_identities_are_taken_from_the_files_as_they_are(tmp_path, monkeypatch):
@@ -365,6 +766,7 @@ def test_the_package_has_nothing_that_hides_what_it_reaches():
                     assert given not in modules, name
 
 
+@pytest.mark.slow
 def test_identities_can_be_made_in_several_threads():
     """CPython 3.11 cannot make two syntax trees at once."""
     code = "\n".join(f"def f{k}(x):\n    return [x + {k} for _ in range(x)]" for k in range(500))
@@ -372,6 +774,7 @@ def test_identities_can_be_made_in_several_threads():
         assert len(set(pool.map(lambda i: forms({"p.m": f"{code}\n# {i}"}, "import p\np"), range(16)))) == 1
 
 
+@pytest.mark.slow
 def test_every_notebook_reaches_the_kernels_that_it_needs():
     for path in NOTEBOOKS:
         assert {"cpu", "rounding", "formats"} <= code_behind(path, "numpy").keys(), path.stem

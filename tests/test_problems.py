@@ -1,3 +1,6 @@
+import math
+
+import array_api_strict
 import mpmath
 import numpy as np
 import pytest
@@ -5,7 +8,16 @@ from scipy.linalg import eigvalsh
 from scipy.optimize import approx_fprime, check_grad
 from scipy.special import log_expit
 
-from srlib import DenseQuadratic, DiagonalQuadratic, Huber, LogisticLoss, gradient_descent, iterates, nesterov_quadratic
+from srlib import (
+    DenseQuadratic,
+    DiagonalQuadratic,
+    Huber,
+    LogisticLoss,
+    Philox,
+    gradient_descent,
+    iterates,
+    nesterov_quadratic,
+)
 from srlib.problems import matrix_with_spectrum
 
 
@@ -56,6 +68,60 @@ def test_a_matrix_has_the_spectrum_that_was_asked_for_and_is_dense(n):
     assert n < 3 or not np.array_equal(matrix, matrix_with_spectrum(eigenvalues, 3))
 
 
+def in_index_order(a, b):
+    """The sum of products as a plain loop has it."""
+    total = a[0] * b[0]
+    for x, y in zip(a[1:], b[1:], strict=True):
+        total += x * y
+    return total
+
+
+def test_a_matrix_is_of_cosines_whose_signs_and_eigenvalues_the_seed_has_shuffled_bit_by_bit():
+    n, seed = 40, 7
+    eigenvalues = np.geomspace(1e-3, 1, n)
+    rng = Philox(seed)
+    signs = [-1.0 if word < 0.5 else 1.0 for word in rng.uniform((n, 1))[:, 0]]
+    shuffled = [float(value) for _, value in sorted(zip(rng.uniform((n,)), eigenvalues, strict=True))]
+    assert {-1.0, 1.0} == set(signs) and shuffled != sorted(shuffled)
+    with mpmath.workdps(60):
+        cosines = [[float(mpmath.cospi(mpmath.mpf((2 * i + 1) * k) / (2 * n))) for k in range(n)] for i in range(n)]
+    scales = [math.sqrt((2 if k else 1) / n) for k in range(n)]
+    vectors = [
+        [sign * (c * s) for c, s in zip(row, scales, strict=True)] for sign, row in zip(signs, cosines, strict=True)
+    ]
+    scaled = [[v * value for v, value in zip(row, shuffled, strict=True)] for row in vectors]
+    product = np.array([[in_index_order(a, b) for b in vectors] for a in scaled])
+    np.testing.assert_array_equal(matrix_with_spectrum(eigenvalues, seed), (product + product.T) / 2)
+
+
+def sums(n=300):
+    """Halves and numbers of full precision, whose sums of products depend on the order."""
+    rng = np.random.default_rng(9)
+    return rng.integers(-20, 20, n) / 2, rng.standard_normal(n)
+
+
+def test_the_gradient_of_a_dense_quadratic_has_its_sums_in_index_order():
+    x, b = sums()
+    expected = [in_index_order(x, row) for row in np.outer(b, b)]
+    np.testing.assert_array_equal(DenseQuadratic(np.outer(b, b), np.zeros(300)).gradient(x), expected)
+
+
+def test_the_gradient_of_the_logistic_loss_has_its_sums_in_index_order():
+    x, _ = sums()
+    features = np.random.default_rng(10).standard_normal((300, 3))
+    residual = np.where(x > 0, -0.5, 0.5)  # of probabilities 1/2
+    expected = [in_index_order(residual, column) / 300 for column in features.T]
+    np.testing.assert_array_equal(LogisticLoss(features, (x > 0).astype(float)).gradient(np.zeros(3)), expected)
+
+
+def test_a_logit_has_its_sum_in_index_order():
+    x, b = sums()
+    x = np.where(b > 0, -np.abs(x), np.abs(x))
+    logit = in_index_order(x, b)
+    assert logit < -800  # where the loss of label 1 is −z, to the last bit
+    assert LogisticLoss(b[None], np.ones(1)).f(x) == -logit
+
+
 @pytest.mark.parametrize(
     ("matrix", "minimiser", "message"),
     [
@@ -84,6 +150,7 @@ def test_the_logistic_loss_is_that_of_scipy_and_has_its_derivatives():
     np.testing.assert_allclose(loss.f(x), expected, rtol=1e-13)
     assert check_grad(loss.f, loss.gradient, x[0]) < 1e-6
     np.testing.assert_allclose(loss.hessian(x[0]), approx_fprime(x[0], loss.gradient), atol=1e-6)
+    assert loss.shape == (4,)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
@@ -153,8 +220,34 @@ def test_nesterovs_quadratic_keeps_gradient_descent_in_its_first_components():
         (lambda: Huber(1.0, -1.0), "width is -1.0; must be finite and positive"),
         (lambda: Huber(1.0, 1.0, 0), "n is 0; must be at least 1"),
         (lambda: nesterov_quadratic(0), "n is 0; must be at least 1"),
+        (lambda: nesterov_quadratic(2, 0.0), "^lipschitz is 0.0; must be finite and positive"),
     ],
 )
 def test_worst_cases_that_are_none_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+PROBLEMS = {
+    DiagonalQuadratic: {"curvatures": np.ones(2), "minimiser": np.ones(2)},
+    DenseQuadratic: {"matrix": np.eye(2), "minimiser": np.ones(2)},
+    LogisticLoss: {"features": np.eye(2), "labels": np.ones(2)},
+}
+ARGUMENTS = [(problem, name) for problem, arrays in PROBLEMS.items() for name in arrays]
+
+
+@pytest.mark.parametrize(("problem", "name"), ARGUMENTS)
+def test_an_array_of_integers_is_refused_by_its_name(problem, name):
+    with pytest.raises(TypeError, match=f"^{name} is of int64; must be of float32 or float64"):
+        problem(**PROBLEMS[problem] | {name: PROBLEMS[problem][name].astype(int)})
+
+
+@pytest.mark.parametrize(("problem", "name"), ARGUMENTS)
+def test_arrays_of_two_libraries_are_refused(problem, name):
+    with pytest.raises(TypeError, match="namespaces"):
+        problem(**PROBLEMS[problem] | {name: array_api_strict.asarray(PROBLEMS[problem][name])})
+
+
+def test_eigenvalues_that_are_integers_are_refused():
+    with pytest.raises(TypeError, match=r"^eigenvalues is of int64"):
+        matrix_with_spectrum(np.arange(3), 1)

@@ -84,6 +84,7 @@ def test_paired_differences_are_those_of_the_paired_t_test():
     ]
     assert [row["Holm's p"] for row in rows] == [f"{value:.1g}" for value in holm(p)]
     assert rows[1]["error − SR's (points)"].startswith("+1.80 ±")
+    assert paired(c, "other")[1]["error − other's (points)"].startswith("-1.80 ±")
 
 
 def test_a_difference_is_the_final_error_less_that_of_the_reference_and_p_is_adjusted_for_all():
@@ -128,6 +129,33 @@ def test_a_difference_that_all_replicates_share_has_no_spread_though_its_last_di
 def test_a_table_is_markdown():
     rows = [{"a": "1", "b": "-2", "c": "c ≤ 0"}, {"a": "1", "b": "never", "c": "-"}]
     assert table(rows) == "| a | b | c |\n| --- | ---: | --- |\n| 1 | -2 | c ≤ 0 |\n| 1 | never | - |"
+
+
+def test_a_table_may_have_one_row():
+    assert table([{"a": "1", "b": "2"}]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
+
+
+def test_what_happens_in_both_of_two_replicates_has_a_mean_with_a_digit():
+    curve = {"error": [[0.5, 0.1]] * 2, "loss": [[1.0, 1.0]] * 2, "unmoved": [[1.0, 0.5, 1.0], [0.5, 1.0, 1.0]]}
+    (row,) = summary({"SR": curve | {"steps": [0, 3]}}, [0.1])
+    assert row["epochs to 10.0%"] == "3.0 ±\u00a00.0"
+    assert row["stops after"].startswith("1.5 ±")
+
+
+def test_what_is_not_finite_is_text_in_a_record_and_counts_as_a_number():
+    """A run that overflows has an infinite loss, then none, and the error of whatever class is left."""
+    curve = {"error": [["nan", 0.5]], "loss": [["inf", "nan"]], "unmoved": [["nan", 0.5]], "steps": [0, 1]}
+    (row,) = summary({"RN": curve}, [0.6])
+    assert (row["epochs to 60.0%"], row["final error (%)"], row["final loss"]) == ("1", "50.00", "nan")
+    assert row["stops after"] == "never"
+    found = differences({"SR": {"error": [[0.25, "0.5"]]}, "other": {"error": [["nan", 0.75]]}})
+    assert found["other"][0] == [25.0]
+    points = [{"held_out": ["inf"], "error": ["inf"], "loss": ["inf"]}]
+    points.append({"held_out": [9.0, "9.0"], "error": ["8.5", 8.5], "loss": ["inf", 1.0]})
+    assert best_stepsize(points) == 1
+    assert errors_at_best({"SR": points})["SR"].tolist() == [8.5, 8.5]
+    (row,) = at_best_stepsize({"SR": [points[0]]}, [0.5])
+    assert row["loss"] == "inf"
 
 
 def test_the_best_stepsize_is_picked_on_held_out_images_and_the_test_set_reports():

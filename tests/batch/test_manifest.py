@@ -1,6 +1,9 @@
 import json
 import platform
+import re
+import tomllib
 from hashlib import sha256
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -12,6 +15,7 @@ from srlib.batch.manifest import as_bytes, made_from, manifest_name, reason_to_r
 from srlib.batch.plan import Job
 from srlib.batch.store import Store
 
+ROOT = Path(__file__).parents[2]
 PARAMETERS = """profile = "quick"
 backend = "numpy"
 seed = 1  # 0 <= seed
@@ -37,6 +41,7 @@ def write_notebook(directory, code="round_to(1.0)", parameters=PARAMETERS, outpu
 
 
 def modules(notebook, backend, *_):
+    assert notebook.name == "a.ipynb"
     return {"cpu": "1" * 64, "rules": "2" * 64} | ({"gpu": "3" * 64} if backend == "cupy" else {})
 
 
@@ -81,6 +86,38 @@ def test_an_origin_has_the_hash_of_every_text_and_file_and_all_parameters(job):
 def test_the_code_is_that_behind_the_backend(job):
     on_device = Job(job.notebook, {**job.parameters, "backend": "cupy"})
     assert made_from(on_device)["srlib"] == made_from(job)["srlib"] | {"gpu": "3" * 64}
+
+
+def test_a_manifest_is_named_after_the_notebook_in_the_place_of_the_job(job):
+    assert manifest_name(job) == "manifests/a.json"
+    assert manifest_name(Job(job.notebook, {}, place="seed=5")) == "seed=5/manifests/a.json"
+
+
+def test_a_manifest_is_json_with_a_line_for_each_item_and_signs_as_they_are():
+    assert (
+        as_bytes({"job": "a", "made_from": {"ε": 1}}) == '{\n "job": "a",\n "made_from": {\n  "ε": 1\n }\n}\n'.encode()
+    )
+
+
+def test_versions_are_those_of_what_the_project_requires():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.match("[A-Za-z0-9_-]+", text)[0].lower() for text in project["dependencies"]}
+    found = manifest.versions()
+    assert {name.lower() for name in found} == names | {"python"}
+    assert found["numpy"] == np.__version__
+
+
+def test_a_notebook_need_not_have_an_output_directory(tmp_path):
+    write_notebook(tmp_path, parameters='profile = "quick"')
+    assert manifest.resolved(Job(tmp_path / "a.ipynb", {"seed": 5})) == {"profile": "quick", "seed": 5}
+
+
+def test_all_that_has_changed_is_named(job, tmp_path, monkeypatch):
+    store = Store(tmp_path / "out")
+    store.write(manifest_name(job), as_bytes({"job": "a", "made_from": made_from(job), "outputs": {}}))
+    CHANGES["notebook"](tmp_path, None)
+    CHANGES["data (train-images-idx3-ubyte)"](tmp_path, None)
+    assert reason_to_run(job, made_from(job), store) == "changed: notebook, data (train-images-idx3-ubyte)"
 
 
 def rewrite(name):

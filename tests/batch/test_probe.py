@@ -1,5 +1,6 @@
 """Records are restamped where a small run has the digests that it has always had, and nowhere else."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_notebook
@@ -15,10 +18,10 @@ from test_processors import DISPATCHED
 
 from srlib.batch import probe as module
 from srlib.batch.identity import identity
-from srlib.batch.plan import find_notebooks, read_notebook
-from srlib.batch.probe import failing_tests, probe
+from srlib.batch.plan import Notebook, find_notebooks, read_notebook
+from srlib.batch.probe import Finding, failing_tests, probe
 from srlib.cli import main
-from srlib.records import load_record
+from srlib.records import digest, load_record
 
 ROOT = Path(__file__).parents[2]
 
@@ -232,6 +235,137 @@ def test_the_unit_tests_are_those_of_the_modules_that_notebooks_reach(checkout, 
     assert "as planted" in failing_tests(notebooks, checkout.place, 1)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"probe\.json: is not JSON \("),
+        ("[]", r"probe\.json: must hold parameters and figures of each notebook"),
+        ('{"one": []}', "must hold parameters and figures"),
+        ('{"one": {"parameters": {}}}', "must hold parameters and figures"),
+        ('{"one": {"figures": {}}}', "must hold parameters and figures"),
+        ('{"one": {"parameters": {}, "figures": {}}, "two": 2}', "must hold parameters and figures"),
+    ],
+)
+def test_a_file_that_holds_no_such_digests_is_named(tmp_path, content, message):
+    (tmp_path / "probe.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        module.read_probe(tmp_path)
+
+
+NOTEBOOK = Notebook(Path("some.ipynb"), "Title", (), ("one", "two"))
+
+
+def found(verdict, current, digests=None):
+    return Finding(NOTEBOOK, verdict, current, digests or {})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "current", "expected"),
+    [
+        ("same", True, False),
+        ("same", False, False),
+        ("redraw", True, True),
+        ("redraw", False, True),
+        ("differs", True, True),
+        ("differs", False, True),
+        ("fails", True, False),
+        ("fails", False, False),
+        ("never probed", True, False),
+        ("never probed", False, True),
+    ],
+)
+def test_a_notebook_must_be_run_where_its_figures_are_others_or_nobody_knows(verdict, current, expected):
+    assert found(verdict, current).must_run is expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "now", "verdict"),
+    [
+        ({}, {"one": {"numbers": "1", "pixels": "2"}}, "never probed"),
+        ({}, {}, "never probed"),
+        ({"one": {"numbers": "1", "pixels": "2"}}, {"one": {"numbers": "1", "pixels": "2"}}, "same"),
+        ({"one": {"numbers": "1", "pixels": "2"}}, {"one": {"numbers": "1", "pixels": "3"}}, "redraw"),
+        ({"one": {"numbers": "1", "pixels": "2"}}, {"one": {"numbers": "3", "pixels": "2"}}, "differs"),
+        ({"one": {"numbers": "1", "pixels": "2"}}, {"two": {"numbers": "1", "pixels": "2"}}, "differs"),
+        ({"one": {"numbers": "1", "pixels": "2"}}, {}, "differs"),
+    ],
+)
+def test_the_verdict_is_by_the_digests_of_numbers_before_those_of_pixels(expected, now, verdict):
+    assert module._verdict(expected, now) == verdict
+
+
+def test_digests_are_written_beside_those_that_are_known(tmp_path):
+    assert module.read_probe(tmp_path) == {}
+    before = {"some": {"parameters": {"ε": 1}, "figures": {}}, "zero": {"parameters": {}, "figures": {"a": {}}}}
+    (tmp_path / "probe.json").write_text(json.dumps(before))
+    other = Finding(Notebook(Path("b/other.ipynb"), "", (), ()), "same", True, {"c": {"numbers": "2"}})
+    module.write_probe(tmp_path, [found("same", True, {"one": {"numbers": "1"}}), other])
+    expected = {
+        "other": {"parameters": {}, "figures": {"c": {"numbers": "2"}}},
+        "some": {"parameters": {"ε": 1}, "figures": {"one": {"numbers": "1"}}},
+        "zero": before["zero"],
+    }
+    assert module.read_probe(tmp_path) == expected
+    assert (tmp_path / "probe.json").read_text() == json.dumps(expected, indent=1) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "current", "stamped"),
+    [
+        ("same", False, True),
+        ("redraw", False, True),
+        ("same", True, False),
+        ("differs", False, False),
+        ("fails", False, False),
+        ("never probed", False, False),
+    ],
+)
+def test_records_are_stamped_where_numbers_are_the_same_and_the_code_is_another(
+    tmp_path, monkeypatch, verdict, current, stamped
+):
+    monkeypatch.setattr(module, "identity", lambda path, parameters: f"{path.name} {parameters['steps']}")
+    for name, more in (("one", {}), ("two", {"computed_by": "first"})):
+        record = {"figure": name, "parameters": {"steps": name}, "sha256": digest({}), "numbers": {}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record | {"identity": "before"} | more))
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert not module.is_current(NOTEBOOK, tmp_path)
+    assert module.restamp(found(verdict, current), tmp_path) is stamped
+    assert module.is_current(NOTEBOOK, tmp_path) is stamped
+    if stamped:
+        one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+        assert (one["identity"], one["computed_by"]) == ("some.ipynb one", "before")
+        assert (two["identity"], two["computed_by"]) == ("some.ipynb two", "first")
+        (tmp_path / "two.json").unlink()
+        assert not module.is_current(NOTEBOOK, tmp_path)
+    else:
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_the_digest_of_a_picture_is_of_its_shape_and_its_pixels(tmp_path):
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4) * 10
+    plt.imsave(tmp_path / "one.png", pixels)
+    shown = (pixels.astype(np.float64) / 255).astype(np.float32)
+    record = {"figure": "one", "parameters": {}, "sha256": digest({"x": 1}), "numbers": {"x": 1}}
+    (tmp_path / "one.json").write_text(json.dumps(record))
+    found = module._digests(tmp_path / "one")
+    assert found == {
+        "numbers": digest({"x": 1}),
+        "pixels": hashlib.sha256(b"(2, 3, 4)" + shown.tobytes()).hexdigest(),
+    }
+
+
+def test_what_a_notebook_raises_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = [new_code_cell('steps = 1\nprofile = "quick"', metadata={"tags": ["parameters"]})]
+    cells.append(new_code_cell("raise KeyError(__name__, profile, steps, output_dir)"))
+    (tmp_path / "some.ipynb").write_text(as_notebook(new_notebook(cells=cells)))
+    told = module._run(str(tmp_path / "some.ipynb"), {"steps": 5}, "there")
+    assert told == ({}, "KeyError: ('__main__', 'paper', 5, 'there')")
+    cells[1] = new_code_cell("raise ValueError('one\\ntwo')")
+    (tmp_path / "some.ipynb").write_text(as_notebook(new_notebook(cells=cells)))
+    assert module._run(str(tmp_path / "some.ipynb"), {}, "there") == ({}, "ValueError: one")
+
+
 def test_every_notebook_has_a_probe_with_a_digest_of_each_figure():
     known = module.read_probe(ROOT / "figures")
     declared = {path.stem: read_notebook(path) for path in find_notebooks(ROOT / "notebooks")}
@@ -241,6 +375,7 @@ def test_every_notebook_has_a_probe_with_a_digest_of_each_figure():
         assert known[stem]["parameters"].keys() <= {parameter.name for parameter in notebook.parameters}
 
 
+@pytest.mark.slow
 def test_the_probe_has_its_digests_with_other_threads_blas_kernels_and_simd_width(monkeypatch):
     """Two threads of ours, OpenBLAS for Haswell, and NumPy without what it dispatches; `srlib restamp` takes others."""
     settings = {"NUMBA_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

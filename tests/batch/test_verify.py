@@ -147,6 +147,68 @@ def test_the_worst_number_of_a_figure_decides(tmp_path, better, worse):
     assert found == max(better, worse, key=VERDICTS.index)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "details"),
+    [
+        ({"x": CURVE, "y": 1}, {"x": CURVE, "y": 1.0}, []),
+        ({"x": [0.0, 2.0]}, {"x": [0.0, 2 + 2e-10]}, ["x differs by 1.0e-10 of its largest"]),
+        ({"x": [0.0, 0.0]}, {"x": [0.0, -0.0]}, []),
+        ({"a": {"x": [1.0, 2.0]}}, {"a": {"x": [1.0, 3.0]}}, ["a/x is not the same, and has no band"]),
+        ({"a": {"b": {"text": "a"}}}, {"a": {"b": {"text": "b"}}}, ["a/b/text is not the same"]),
+        ({"x": 1.0}, {"y": 1.0}, ["x is not the same", "y is not the same"]),
+        (
+            {"x": 1.0, "z": 1.0},
+            {"x": 2.0, "y": 1.0, "z": 1.0},
+            ["x is not the same, and has no band", "y is not the same"],
+        ),
+        (
+            {"x": [1.0, 2.0], "x_half": [1.0, 1.0]},
+            {"x": [1.0, 2.0, 3.0], "x_half": [1.0, 1.0, 1.0]},
+            ["x has other points", "x_half is not the same"],
+        ),
+        (
+            {"x": [0.0] * 4, "x_half": [1.0] * 4},
+            {"x": [2.0, 2.0, 2.5, 2.0], "x_half": [1.0] * 4},
+            ["x has bands that meet at 75% of the points"],
+        ),
+        (  # its own half-width goes before that of all, where it has as many points
+            {"x": [0.0, 0.0], "x_half": [9.0, 9.0], "half_width": [0.1, 0.1]},
+            {"x": [2.0, 2.0], "x_half": [9.0, 9.0], "half_width": [0.1, 0.1]},
+            ["x has bands that meet at 100% of the points"],
+        ),
+        (
+            {"x": [0.0, 0.0], "x_half": [9.0], "half_width": [0.1, 0.1]},
+            {"x": [2.0, 2.0], "x_half": [9.0], "half_width": [0.1, 0.1]},
+            ["x has bands that meet at 0% of the points"],
+        ),
+        (  # as many rows as there are replicates are replicates, and no other
+            {"x": [[0.0, 9.0], [1.0, 9.0]], "replicates": [0, 1, 2]},
+            {"x": [[0.5, 9.0], [1.0, 9.0]], "replicates": [0, 1, 2]},
+            ["x is not the same, and has no band"],
+        ),
+        (
+            {"x": [0.0, 1.0], "replicates": [0, 1]},
+            {"x": [0.5, 1.0], "replicates": [0, 1]},
+            ["x is not the same, and has no band"],
+        ),
+        ({"x": [[0.0]], "replicates": 1}, {"x": [[0.5]], "replicates": 1}, ["x is not the same, and has no band"]),
+    ],
+)
+def test_each_number_that_is_not_identical_has_a_line(tmp_path, one, other, details):
+    record(tmp_path / "a", **one)
+    record(tmp_path / "b", **other)
+    (found,) = compare(tmp_path / "a", tmp_path / "b")
+    assert list(found.details) == details
+
+
+def test_parameters_that_make_figures_incomparable_are_named_in_order(tmp_path):
+    record(tmp_path / "a", parameters={"steps": 5, "seed": 1}, x=1.0)
+    record(tmp_path / "b", parameters={"fmt": "e4m3", "seed": 2}, x=1.0)
+    (found,) = compare(tmp_path / "a", tmp_path / "b")
+    assert found.verdict == "not comparable"
+    assert found.details == ("fmt is 'binary8' and 'e4m3'", "steps is 5 and None")
+
+
 @pytest.mark.parametrize("parameter", ["seed", "backend", "replicates", "replicate_range"])
 def test_parameters_under_which_results_should_be_the_same_may_differ(tmp_path, parameter):
     assert verdict(tmp_path, {"x": CURVE}, {"x": CURVE}, {parameter: 9}) == "identical"
@@ -270,6 +332,34 @@ def test_every_change_of_a_batch_is_found(batch):
     assert result.exit_code == 1
     assert "seed=2/manifests/05.json is no manifest" in result.output
     assert "seed=2/figures/loss.json is in no manifest" in result.output
+
+
+def test_a_damaged_manifest_does_not_hide_what_comes_after_it(batch):
+    (batch / "manifests" / "05.json").write_text("{")
+    (batch / "seed=2" / "notebooks" / "05.ipynb").write_text("{ }")
+    assert find_problems(batch) == (
+        2,
+        2,
+        [
+            "manifests/05.json is no manifest",
+            "seed=2/notebooks/05.ipynb is not as it was made",
+            "figures/loss.json is in no manifest",
+            "notebooks/05.ipynb is in no manifest",
+        ],
+    )
+
+
+@pytest.mark.parametrize("name", ["figures/claims.json", "figures/loss.txt"])
+def test_what_is_no_record_of_a_figure_has_no_digest_of_its_own(batch, name):
+    from hashlib import sha256
+
+    (batch / name).write_text('{"figure": 1}' if name.endswith("json") else (batch / "figures/loss.json").read_text())
+    (batch / name).write_text((batch / name).read_text().replace("2.0", "3.0"))
+    path = batch / "manifests" / "05.json"
+    manifest = json.loads(path.read_text())
+    manifest["outputs"][name] = sha256((batch / name).read_bytes()).hexdigest()
+    path.write_text(json.dumps(manifest))
+    assert find_problems(batch) == (2, 5, [])
 
 
 def test_a_directory_without_manifests_is_named(tmp_path):
