@@ -13,7 +13,12 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[1]
 # Where faults of a module are to be noticed, beside the tests of its own name.
-ALSO = {"formats": ["schemes"], "best": ["exact"], "batch.identity": ["identity"], "batch.reach": ["identity"]}
+ALSO = {
+    "formats": ["schemes", "display"],
+    **{module: ["display"] for module in ("schemes", "descent", "bounds")},
+    "best": ["exact"],
+    **{module: ["identity"] for module in ("batch.identity", "batch.reach")},
+}
 CONFIGURATION = """[mutmut]
 source_paths = srlib
 only_mutate =

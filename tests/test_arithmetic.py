@@ -45,6 +45,41 @@ def test_a_signed_scheme_takes_its_direction():
         arithmetic.subtract(x, u)
 
 
+SIGNED = {
+    "round": (lambda site, x, y, v: site.round(x / 3, v=v), lambda x, y: x / 3),
+    "add": (lambda site, x, y, v: site.add(x, y, v=v), np.add),
+    "subtract": (lambda site, x, y, v: site.subtract(x, y, v=v), np.subtract),
+    "multiply": (lambda site, x, y, v: site.multiply(x, y, v=v), np.multiply),
+    "divide": (lambda site, x, y, v: site.divide(x, y, v=v), np.divide),
+    "exp": (lambda site, x, y, v: site.exp(x, v=v), lambda x, y: np.exp(x)),
+    "sum": (lambda site, x, y, v: site.sum(x, 1, v=v), lambda x, y: x.sum(axis=1, keepdims=True)),
+    "matmul": (lambda site, x, y, v: site.matmul(x, y.T, v=v), lambda x, y: x @ y.T),
+    "accumulated": (lambda site, x, y, v: site.matmul(x, y.T, accumulator="binary64", v=v), lambda x, y: x @ y.T),
+}
+
+
+@pytest.mark.parametrize(("operation", "exact"), SIGNED.values(), ids=SIGNED)
+def test_every_operation_takes_the_direction_of_a_signed_scheme(operation, exact):
+    x, y = sample("binary8", (40, 30)), sample("binary8", (40, 30), seed=1)
+    expected = exact(x, y)
+    v = np.resize([1.0, -1.0, 0.0], expected.shape)
+    found = operation(Arithmetic("binary8", "signed_SR_eps(0.4)", Philox(3)), x, y, v)
+    np.testing.assert_array_equal(found, round_to(expected, "binary8", "signed_SR_eps(0.4)", Philox(3), v=v))
+
+
+@pytest.mark.parametrize("operation", ["add", "subtract", "multiply", "divide"])
+def test_an_operand_is_kept_unless_it_is_given_up_for_the_result(operation):
+    a, b = sample("binary8", (3, 4)), sample("binary8", (4,), seed=1)
+    site, before = Arithmetic("binary8"), a.copy()
+    expected = round_to({"add": a + b, "subtract": a - b, "multiply": a * b, "divide": a / b}[operation], "binary8")
+    kept = getattr(site, operation)(a, b)
+    np.testing.assert_array_equal(kept, expected)
+    np.testing.assert_array_equal(a, before)
+    given_up = getattr(site, operation)(a, b, overwrite=True)
+    np.testing.assert_array_equal(given_up, expected)
+    assert np.shares_memory(given_up, a) and not np.shares_memory(kept, a)
+
+
 def test_maximum_needs_no_rounding_and_takes_scalars():
     np.testing.assert_array_equal(Arithmetic("binary8").maximum(np.array([-1.0, 0.3]), 0.0), [0, 0.3])
 
@@ -338,6 +373,20 @@ def test_arrays_whose_first_axis_is_not_that_of_the_replicates_are_refused(opera
     with pytest.raises(ValueError, match=rf"x has shape \(2, .\); its first axis must be the {replicates} replicates"):
         operation(Arithmetic("binary8", "SR", rng), np.ones((2, 3)))
     assert rng.draws == 0
+
+
+NEAREST = OPERATIONS | {"accumulated": lambda site, x: site.matmul(x, x.T, accumulator="bfloat16")}
+
+
+@pytest.mark.parametrize("operation", NEAREST.values(), ids=NEAREST)
+@pytest.mark.parametrize("fmt", ["binary8", Format("wide", 53, -20, 40)], ids=str)
+def test_arrays_of_another_library_stay_on_their_device(operation, fmt):
+    x = np.random.default_rng(17).uniform(1, 2, (2, 3))
+    x, place = round_to(x, fmt), array_api_strict.Device("device1")
+    found = operation(Arithmetic(fmt), array_api_strict.asarray(x, device=place))
+    assert found.device == place
+    found = np.asarray(found.to_device(array_api_strict.Device("CPU_DEVICE")))
+    assert_same_bits(found, operation(Arithmetic(fmt), x))
 
 
 @pytest.mark.parametrize(("accumulator", "scheme"), [("binary16", "RN"), ("bfloat16", "SR"), ("e4m3", "SR_eps(0.2)")])

@@ -87,6 +87,12 @@ def test_an_unbiased_step_has_no_expected_error_and_a_nearest_one_no_variance():
     np.testing.assert_array_equal(variance, 0)
 
 
+def test_without_schemes_all_three_roundings_are_stochastic():
+    x, g = np.array([1.0, -3.5]), np.array([0.3, 1.1])
+    options = {"stepsize": 0.1, "fmt": "binary8"}
+    np.testing.assert_array_equal(total_error(x, g, **options), total_error(x, g, **options, **UNBIASED))
+
+
 def test_the_mean_of_many_steps_is_the_expected_one():
     """10^5 replicates of 30 components: beyond 5.5 standard errors anywhere with probability below 1.2e-6."""
     x0 = round_to(QUADRATIC.minimiser + np.linspace(-1, 1, 30), "binary8")
@@ -267,12 +273,37 @@ def test_upper_limits_are_above_the_mean_and_hold_together():
 def test_what_has_no_certificate_is_refused():
     images, labels = np.zeros((2, 3), np.uint8), np.array([0, 1], np.uint8)
     classifier = LogisticRegression(images, labels, images, labels)
-    with pytest.raises(ValueError, match="problem rounds every operation of its gradient"):
+    with pytest.raises(ValueError, match=r"^problem rounds every operation of its gradient"):
         certify(classifier, np.zeros((2, 3)), lipschitz=1.0, minimiser=0, stepsize=0.1, steps=1, fmt="binary8")
     with pytest.raises(ValueError, match=r"lipschitz is 0\.0; must be finite and positive"):
         certified(lipschitz=0.0)
     with pytest.raises(ValueError, match="steps is 0; must be at least 1"):
         certified(steps=0)
+    with pytest.raises(ValueError, match=r"^stepsize is 0\.0; must be finite and positive"):
+        certified(stepsize=0.0)
+
+
+def test_progress_wraps_the_steps_of_a_certificate():
+    seen = []
+    certified(steps=3, replicates=1, progress=lambda steps: (seen.append(step) or step for step in steps))
+    assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize("smoothness", [None, QUADRATIC.curvatures, np.diag(QUADRATIC.curvatures)], ids=np.ndim)
+def test_a_run_without_replicates_has_the_constants_of_one_replicate(smoothness):
+    plain, single = (certified(replicates=count, smoothness=smoothness, steps=9) for count in (None, 1))
+    for field in ("beta", "eta", "c", "distance", "gap", "radius", "bound"):
+        np.testing.assert_array_equal(getattr(plain, field), getattr(single, field))
+    assert plain.c.shape == (9, 1) and plain.gap.shape == (10, 1)
+
+
+def test_constants_have_twelve_decimals_and_no_negative_zero():
+    random = certified()
+    for values in (random.beta, random.eta, random.c):
+        np.testing.assert_array_equal(values, np.round(values, 12))
+    line, options = Line(np.array([2.0, 4.0])), {"lipschitz": 1.0, "minimiser": np.zeros(2), "stepsize": 0.5}
+    exact = certify(line, np.zeros(2), steps=1, fmt="binary64", **options, **NEAREST)
+    assert exact.beta == 0 and not np.signbit(exact.beta)
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -307,6 +338,48 @@ def test_with_equal_curvatures_the_sharper_constant_is_the_scalar_one_and_what_t
     scalar = certify(problem, np.zeros(20), rng=Philox(1, 3), **options, **BIASED)
     sharper = certify(problem, np.zeros(20), smoothness=np.full(20, 0.5), rng=Philox(1, 3), **options, **BIASED)
     np.testing.assert_allclose(sharper.c, scalar.c + 1 - 0.5 * 0.75, rtol=1e-9)
+
+
+class Line:
+    """x·g + 7, with the same gradient everywhere."""
+
+    def __init__(self, g):
+        self.g, self.shape = g, g.shape
+
+    def f(self, x):
+        return (x * self.g).sum(axis=-1) + 7
+
+    def gradient(self, x):
+        return np.broadcast_to(self.g, x.shape)
+
+
+def test_products_with_a_matrix_are_summed_in_index_order():
+    """Where it nearly maps the gradient to 0, the rest depends on the order and on fused operations."""
+    g = np.array([1.0, 3.0, -5.0, 7.0, 2.0, -6.0, 9.0, 4.0])
+    matrix = 1e12 / 7 * (np.eye(8) - np.outer(g, g) / (g @ g))
+    curved = [0.0] * 8
+    for i in range(8):
+        for k in range(8):
+            curved[i] += float(g[k]) * float(matrix[k, i])
+    rest = sum(Fraction(a) * Fraction(b) for a, b in zip(g.tolist(), curved, strict=True))
+    options = {"lipschitz": 1.0, "minimiser": np.zeros(8), "stepsize": 0.5, "fmt": "binary64", "steps": 1, **NEAREST}
+    found = certify(Line(g), np.zeros(8), smoothness=matrix, **options)
+    assert abs(rest) > 1e-6
+    assert found.c[0, 0] == pytest.approx(float(2 - Fraction(1, 2) * rest / Fraction(g @ g)), rel=1e-9)
+
+
+def test_the_gap_is_measured_from_the_objective_of_the_minimiser():
+    found = certify(Line(np.ones(2)), np.array([3.0, 4.0]), lipschitz=1.0, minimiser=np.ones(2), stepsize=0.5, steps=2,
+                    fmt="binary64", **NEAREST)  # fmt: skip
+    np.testing.assert_array_equal(found.gap, [[5], [4], [3]])
+
+
+def test_at_the_minimiser_the_constants_are_no_numbers_and_nothing_is_certified():
+    start = np.array([1.0, 1.5])
+    problem = DiagonalQuadratic(np.ones(2), start)
+    found = certify(problem, start, lipschitz=1.0, minimiser=start, stepsize=0.5, steps=2, fmt="binary8", **NEAREST)
+    assert np.all(np.isnan(found.c)) and np.all(found.gap == 0)
+    assert found.certified == 0
 
 
 def test_the_sharper_constant_certifies_longer_where_curvatures_differ():

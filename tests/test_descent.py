@@ -80,6 +80,20 @@ def test_the_skeleton_is_its_formula_and_without_eps_gradient_descent():
     assert_same(plain, run(x0=start, fmt="binary64", steps=9, rng=Philox(1)))
 
 
+def test_a_skeleton_moves_each_component_against_the_sign_of_its_gradient():
+    """By hand: in binary8 the ulp of 8 is 2 and that of 1 and 1.75 is 1/4; at 3 the gradient is 0."""
+    problem = DiagonalQuadratic(np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.0, 3.0, 2.0, 0.0]))
+    history = skeleton(
+        problem, np.array([8.0, 3.0, 1.0, 1.0]), stepsize=[0.5, 0.25], eps=[0.5, 0.0], fmt="binary8", steps=2
+    )
+    # After the first step 3, 3, 1 + 1/2 + 1/8 and 1 − 1/2 − 1/8.
+    np.testing.assert_array_equal(history.x, [2.25, 3, 1.625 + 0.25 * 0.375, 0.75 * 0.375])
+    assert history.steps.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(history.stagnated, [0.25, 0.25])
+    plain = skeleton(problem, np.array([8.0, 3.0, 1.0, 1.0]), stepsize=0.5, fmt="binary8", steps=1)
+    np.testing.assert_array_equal(plain.x, [4, 3, 1.5, 0.5])
+
+
 def test_the_skeleton_is_the_mean_of_a_step_where_no_clip_is_active():
     """10^5 replicates: beyond 5.5 standard errors, each at most a gap / √10^5, with probability below 2e-7."""
     x0 = np.array([80.0, 7.0, 0.875])
@@ -138,6 +152,7 @@ def test_of_a_matrix_the_stagnated_share_is_that_of_all_its_components():
     nearest = {"gradient": "RN", "multiply": "RN", "update": "RN", "stepsize": 1.0, "steps": 2}
     history = run(Plane(), x0, rng=Philox(1, replicates=4), **nearest)
     np.testing.assert_allclose(history.stagnated, [[5 / 6, 1 / 2, 0, 1]] * 2)
+    assert history.error is None
     for alone, share in zip(x0, (5 / 6, 1 / 2, 0, 1), strict=True):
         np.testing.assert_allclose(run(Plane(), alone, rng=None, **nearest).stagnated, [share] * 2)
 
@@ -292,6 +307,34 @@ def test_nearest_stagnates_where_stochastic_rounding_goes_on():
 def test_overflow_shows_as_nan_or_inf_and_not_as_an_error():
     history = run(x0=np.array([5e4, 5e4, 5e4]), stepsize=1e6, steps=5)
     assert not np.any(np.isfinite(history.objective[-1]))
+
+
+def test_what_overflows_in_binary64_is_recorded_as_it_is():
+    steep = DiagonalQuadratic(np.array([1e200]), np.zeros(1))
+    history = run(steep, np.array([1e200]), steps=2, fmt="binary64", rng=Philox(1))
+    assert np.isposinf(history.objective[0])
+    assert not np.any(np.isfinite(history.objective))
+
+
+def test_without_schemes_all_three_roundings_are_stochastic():
+    options = {"stepsize": 0.5, "steps": 5, "fmt": "binary8"}
+    x0 = np.array([100.0, 10.0, 0.7])
+    assert_same(
+        gradient_descent(QUADRATIC, x0, rng=Philox(1, 4), **options),
+        run(**options, gradient="SR", multiply="SR", update="SR"),
+    )
+
+
+def test_a_gradient_that_a_problem_rounds_itself_is_taken_as_it_is():
+    class Rounded(DiagonalQuadratic):
+        def rounded_gradient(self, x, arithmetic):
+            return arithmetic.multiply(self.curvatures, arithmetic.subtract(x, self.minimiser))
+
+    problem = Rounded(np.array([1.25]), np.array([0.375]))
+    nearest = {"gradient": "RN", "multiply": "RN", "update": "RN"}
+    found = run(problem, np.array([1.75]), stepsize=1.0, steps=1, fmt="binary8", rng=None, **nearest)
+    # 1.75 − 0.375 = 1.375 becomes 1.5, and 1.25·1.5 = 1.875 becomes 2; rounded once, 1.25·1.375 would become 1.75.
+    assert found.x == -0.25
 
 
 def test_progress_wraps_the_steps():

@@ -148,8 +148,7 @@ def test_hitting_times_of_a_chain_by_hand():
     """0 comes to 1 or is lost in 2; 3 waits for 1; 4 goes to 3; 5 goes to 0 or 1; 6 never meets any of them."""
     moves = {(0, 1): 1 / 2, (0, 2): 1 / 2, (1, 4): 1, (2, 2): 1, (3, 1): 1 / 3, (3, 3): 2 / 3, (4, 3): 1}
     moves |= {(5, 0): 1 / 2, (5, 1): 1 / 2, (6, 6): 1}
-    rows, columns = np.transpose(list(moves))
-    law = ExactLaw(np.arange(7.0), coo_array((list(moves.values()), (rows, columns)), shape=(7, 7)).tocsr())
+    law = chain(moves, 7)
     np.testing.assert_allclose(law.hitting_time([1]), [np.inf, 0, np.inf, 3, 4, np.inf, np.inf])
     np.testing.assert_allclose(law.hitting_time([1, 2]), [1, 0, 0, 3, 4, 1.5, np.inf])
 
@@ -205,13 +204,124 @@ def test_formats_of_sixteen_bits_have_all_their_values(fmt):
         ((Quadratic(1, 0), "binary7", 0.5), "format is 'binary7'"),
         ((Quadratic(1, 0), "binary8", 0.0), "stepsize is 0.0; must be finite and positive"),
         ((Quadratic(1, 0), "binary32", 0.5), "binary32"),
+        ((Quadratic(1, 0), "binary8", 0.5, 0), "^bits is 0; must be from 1 to 32$"),
+        ((Quadratic(1, 0), "binary8", 0.5, 33), "^bits is 33; must be from 1 to 32$"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):
+    *arguments, bits = [*arguments, 32][:4]
     with pytest.raises(ValueError, match=message):
-        exact_law(*arguments)
+        exact_law(*arguments, bits=bits)
+
+
+def test_what_is_no_state_or_no_number_of_steps_is_refused():
+    law = exact_law(Quadratic(1, 0), "binary8", 0.5)
     with pytest.raises(ValueError, match=r"x is 1\.1; must be one of"):
-        exact_law(Quadratic(1, 0), "binary8", 0.5).state(1.1)
+        law.state(1.1)
+    for follow in (law.distribution, lambda x, steps: law.least_expected(np.abs, steps)):
+        with pytest.raises(ValueError, match=r"^steps is -1; must be at least 0$"):
+            follow(1.0, -1)
+
+
+def test_after_no_step_a_chain_is_where_it_started():
+    law = exact_law(Quadratic(1, 0), "binary8", 0.5)
+    np.testing.assert_array_equal(law.distribution(1.5, 0), law.values == 1.5)
+    assert law.expected(np.square, 1.5, 0).tolist() == [2.25]
+    np.testing.assert_array_equal(law.least_expected(np.square, 0), [law.values**2])
+
+
+def test_an_objective_that_is_no_number_or_infinite_somewhere_does_not_count_there():
+    """From 1 with g = x − 1 the chain stays; from 2 it goes to 1.5."""
+    law = exact_law(Quadratic(1, 1), Format.fixed(3, 1), 0.5, gradient="RN", multiply="RN", update="RN")
+    assert law.expected(lambda x: 1 / x, 2.0, 1).tolist() == [0.5, 1 / 1.5]
+    least = law.least_expected(np.log, 1)
+    np.testing.assert_array_equal(least[0, law.values < 0], np.inf)
+    assert least[:, law.state(2.0)].tolist() == [np.log(2), np.log(1.5)]
+
+
+class Recorded:
+    """½x², which keeps the shape of what its gradient is asked for."""
+
+    def __init__(self, shape=None):
+        if shape is not None:
+            self.shape = shape
+
+    def gradient(self, x):
+        self.asked = x.shape
+        return x
+
+
+@pytest.mark.parametrize(("shape", "axes"), [(None, 1), ((1,), 2)])
+def test_points_of_one_component_have_an_axis_of_it_and_numbers_none(shape, axes):
+    objective = Recorded(shape)
+    law = exact_law(objective, "binary8", 0.25)
+    assert objective.asked == (len(Format.parse("binary8").values()), 1)[:axes]
+    assert abs(law.matrix - exact_law(Quadratic(1.0, 0.0), "binary8", 0.25).matrix).max() == 0
+
+
+class Steep:
+    """The square root of |x|, whose slope at 0 is no number, and is in few bits elsewhere."""
+
+    def gradient(self, x):
+        return (np.sign(x) / (2 * np.sqrt(np.abs(x)))).astype(np.float32)
+
+
+@pytest.mark.parametrize("overflow", ["inf", "nan", "saturate"])
+def test_a_slope_that_is_no_number_leads_to_a_state_that_is_none(overflow):
+    fmt = Format("small", 3, -2, 3, overflow=overflow)
+    law = exact_law(Steep(), fmt, 0.1)
+    assert law.distribution(0.0, 1)[law.state(math.nan)] == 1
+    assert np.isnan(law.values).tolist() == [*[False] * len(fmt.values()), True]
+
+
+def test_a_slope_of_few_bits_is_taken_as_the_number_that_it_is():
+    class Wide(Steep):
+        def gradient(self, x):
+            return super().gradient(x).astype(np.float64)
+
+    narrow, wide = (exact_law(kind(), "binary8", 0.1, update="SR_eps(0.1)") for kind in (Steep, Wide))
+    np.testing.assert_array_equal(narrow.values, wide.values)
+    assert abs(narrow.matrix - wide.matrix).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("slope", "fmt", "before", "after"),
+    [
+        (0.0, "binary8", [], []),
+        (-57344.0, "binary8", [], [np.inf]),
+        (57344.0, "binary8", [-np.inf], []),
+        (57344.0, "e4m3", [], [np.nan]),
+        (57344.0, "fixed(4,4)", [], []),
+    ],
+)
+def test_only_what_a_step_can_overflow_to_is_a_state(slope, fmt, before, after):
+    class Constant:
+        def gradient(self, x):
+            return np.full_like(x, slope)
+
+    law = exact_law(Constant(), fmt, 1.0)
+    np.testing.assert_array_equal(law.values, [*before, *Format.parse(fmt).values(), *after])
+
+
+def chain(moves, states):
+    """A chain by hand, from the probability of each move."""
+    rows, columns = np.transpose(list(moves))
+    return ExactLaw(
+        np.arange(float(states)), coo_array((list(moves.values()), (rows, columns)), (states, states)).tocsr()
+    )
+
+
+def test_the_states_of_interleaved_classes_are_listed_in_order():
+    count = 1200
+    law = chain({(i, (i + 3) % count): 1.0 for i in range(count)}, count)
+    found = law.recurrent_classes()
+    assert [states.tolist() for states in found] == [list(range(first, count, 3)) for first in range(3)]
+
+
+def test_what_comes_after_the_target_does_not_count():
+    """0 comes to 1, which is then lost in 2."""
+    law = chain({(0, 1): 1.0, (1, 2): 1.0, (2, 2): 1.0}, 3)
+    assert law.hitting_time([1]).tolist() == [1, 0, np.inf]
 
 
 def test_a_scheme_can_be_a_function():

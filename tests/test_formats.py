@@ -1,6 +1,7 @@
 import math
 from fractions import Fraction
 
+import array_api_strict
 import ml_dtypes
 import numpy as np
 import oracle
@@ -65,8 +66,19 @@ def test_every_value_is_a_multiple_of_the_quantum_and_of_no_larger_power_of_two(
 
 def test_too_many_values_are_refused():
     assert len(Format.parse("tf32").values()) == 2 * (254 * 1024 + 1023) + 1
-    with pytest.raises(ValueError, match=r"format binary32 has some \d+ values; values\(\) lists at most 1048576"):
+    with pytest.raises(
+        ValueError, match=r"format binary32 has some 4278190080 values; values\(\) lists at most 1048576"
+    ):
         Format.parse("binary32").values()
+
+
+def test_as_many_values_as_the_limit_says_are_listed_and_a_binade_more_is_refused():
+    """1023 binades of 2^9 values, and as many subnormal ones, of either sign: 2^20 with two zeros."""
+    found = Format("full", 10, -511, 511).values()
+    assert len(found) == 2**20 - 1
+    assert np.all(np.diff(found) > 0) and found[-1] == 2.0**512 - 2.0**502
+    with pytest.raises(ValueError, match="format over has some 1049600 values"):
+        Format("over", 10, -511, 512).values()
 
 
 @pytest.mark.parametrize("fmt", SMALL, ids=str)
@@ -92,6 +104,41 @@ def test_neighbours_and_ulp_take_arrays():
     assert below.dtype == above.dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_of_another_library_stay_on_their_device(dtype):
+    x = np.array([[-1.1, 0.0, np.nan], [1.0, 1e-30, -np.inf]], dtype=dtype)
+    fmt, place = Format.parse("binary8"), array_api_strict.Device("device1")
+    strict = array_api_strict.asarray(x, device=place)
+    pairs = [(fmt.ulp(strict), fmt.ulp(x)), *zip(fmt.neighbours(strict), fmt.neighbours(x), strict=True)]
+    for theirs, ours in [*pairs, *zip(fmt.locate(strict), fmt.locate(x), strict=True)]:
+        assert theirs.device == place
+        assert ours.dtype == dtype
+        np.testing.assert_array_equal(np.asarray(theirs.to_device(array_api_strict.Device("CPU_DEVICE"))), ours)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "x", "message"),
+    [
+        (Format.parse("binary64"), np.float32(1), "format binary64 has precision 53; a float32 array has 24"),
+        (Format("low", 3, -127, 0), np.float32(1), "format low has exponents from -127 to 0; those of a float32 array"),
+        (Format("high", 3, 0, 128), np.float32(1), "format high has exponents from 0 to 128; those of a float32"),
+        (Format.parse("binary8"), 3, "x is 3; must be a float or an array"),
+    ],
+)
+def test_what_cannot_hold_the_format_is_refused(fmt, x, message):
+    for function in (fmt.neighbours, fmt.ulp):
+        with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+            function(x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_carrier_holds_the_formats_of_its_own_precision_and_exponents(dtype):
+    info = np.finfo(dtype)
+    fmt = Format("own", info.nmant + 1, int(info.minexp), int(info.maxexp) - 1)
+    assert fmt.ulp(dtype(1)) == info.eps
+    assert fmt.neighbours(info.max) == (info.max, info.max)
+
+
 def test_beyond_the_ends_neighbours_go_on_and_infinities_and_nan_are_their_own():
     binary8, bfloat16 = Format.parse("binary8"), Format.parse("bfloat16")
     assert binary8.neighbours(60000.0) == (57344, 65536)
@@ -113,6 +160,15 @@ def test_fixed_point_is_a_uniform_grid_that_saturates():
     assert Format.parse("fixed(3, 2)") == fmt == Format.parse(str(fmt))
 
 
+@pytest.mark.parametrize("bits", [(0, 2), (2, 0), (1, 1), (0, 53), (53, 0), (26, 27)])
+def test_fixed_point_has_from_2_to_53_bits_wherever_the_point_is(bits):
+    fmt, (i, f) = Format.fixed(*bits), bits
+    assert Fraction(fmt.largest) == 2**i - Fraction(1, 2**f)
+    assert Fraction(fmt.quantum) == Fraction(fmt.smallest_subnormal) == Fraction(1, 2**f)
+    assert float(fmt.ulp(0.0)) == float(fmt.ulp(fmt.largest)) == 2.0**-f
+    assert str(fmt) == f"fixed({i},{f})"
+
+
 @pytest.mark.parametrize("name", ["binary8", "e4m3", "bfloat16", "binary16", "tf32", "binary32", "binary64"])
 def test_a_name_parses_to_the_format_that_has_it(name):
     assert str(Format.parse(name)) == name
@@ -130,6 +186,7 @@ def test_a_name_parses_to_the_format_that_has_it(name):
         ((3, 15, 14), ValueError, "emax is 14; must be from 15 to 1023"),
         ((3, -14, 15, True, "wrap"), ValueError, "overflow is 'wrap'; must be one of inf, nan, saturate"),
         ((3, -14, 15, True, "nan", 8), ValueError, "largest_significand is 8; must be from 4 to 7"),
+        ((3, -14, 15, True, "nan", 3), ValueError, "largest_significand is 3; must be from 4 to 7"),
     ],
 )
 def test_bad_parameters_are_refused(arguments, error, message):
@@ -137,9 +194,19 @@ def test_bad_parameters_are_refused(arguments, error, message):
         Format("bad", *arguments)
 
 
-@pytest.mark.parametrize("bits", [(0, 1), (-1, 4), (30, 24), (2, -1)])
-def test_bad_fixed_point_formats_are_refused(bits):
-    with pytest.raises(ValueError, match="bits"):
+@pytest.mark.parametrize(
+    ("bits", "error", "message"),
+    [
+        ((0, 1), ValueError, r"^integer_bits \+ fraction_bits is 1; must be from 2 to 53"),
+        ((30, 24), ValueError, r"^integer_bits \+ fraction_bits is 54; must be from 2 to 53"),
+        ((-1, 4), ValueError, "^integer_bits is -1; must be at least 0"),
+        ((2, -1), ValueError, "^fraction_bits is -1; must be at least 0"),
+        ((2.0, 1), TypeError, "^integer_bits is 2.0; must be an integer"),
+        ((2, 1.0), TypeError, "^fraction_bits is 1.0; must be an integer"),
+    ],
+)
+def test_bad_fixed_point_formats_are_refused(bits, error, message):
+    with pytest.raises(error, match=message):
         Format.fixed(*bits)
 
 

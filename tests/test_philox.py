@@ -1,3 +1,5 @@
+import re
+
 import array_api_strict
 import numpy as np
 import pytest
@@ -47,6 +49,25 @@ def test_a_word_is_the_one_of_its_replicate_draw_and_element(seed, draw):
         for i in range(10):
             counter = [np.array(word, dtype=np.uint64) for word in (i // 4, draw % 2**32, draw // 2**32, 5 + r)]
             assert words[r].ravel()[i] == philox4x32(counter, key)[i % 4]
+
+
+@pytest.mark.parametrize(("shape", "replicates"), [((3, 2, 5), range(5, 8)), ((3, 0), 3), ((2, 7), None), ((), None)])
+def test_words_have_the_shape_library_and_device_of_the_array(shape, replicates):
+    place = array_api_strict.Device("device1")
+    strict = Philox(8, replicates).words(array_api_strict.empty(shape, device=place))
+    words = Philox(8, replicates).words(np.empty(shape))
+    assert (strict.shape, strict.device, strict.dtype) == (shape, place, array_api_strict.uint64)
+    assert (words.shape, words.dtype) == (shape, np.uint64)
+    np.testing.assert_array_equal(np.asarray(strict.to_device(array_api_strict.Device("CPU_DEVICE"))), words)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 3), (4,), ()])
+def test_words_are_refused_where_the_first_axis_is_not_that_of_the_replicates(shape):
+    rng = Philox(1, replicates=3)
+    for take in (lambda: rng.words(np.empty(shape)), lambda: rng.uniform(shape)):
+        with pytest.raises(ValueError, match=rf"^x has shape {re.escape(str(shape))}; its first axis must be the 3"):
+            take()
+    assert rng.draws == 0
 
 
 def test_as_many_replicates_as_there_are_numbers_for_them_are_soon_counted():
@@ -113,7 +134,7 @@ def test_uniform_numbers_lie_strictly_between_0_and_1():
         ),
         ({"replicates": range(-1, 3)}, ValueError, r"replicates is range\(-1, 3\); must be"),
         ({"replicates": range(1, -2, -1)}, ValueError, r"replicates is range\(1, -2, -1\); must be"),
-        ({"replicates": range(2**32 - 1, 2**32 + 1)}, ValueError, "must be a count or a range of numbers from 0"),
+        ({"replicates": range(2**32 - 1, 2**32 + 1)}, ValueError, "a range of numbers from 0 to 4294967295$"),
         ({"replicates": 2**32 + 1}, ValueError, "replicates is 4294967297; must be from 1 to 4294967296"),
         ({"replicates": [1, 2]}, TypeError, r"replicates is \[1, 2\]; must be an integer"),
     ],

@@ -448,6 +448,8 @@ def with_own_memory(value):
             "exponents from -200 to 0; those of a float32",
         ),
         ({"fmt": "binary7"}, ValueError, "format is 'binary7'; must be a Format, fixed"),
+        ({"fmt": ["binary8"]}, ValueError, r"format is \['binary8'\]; must be a Format, fixed"),
+        ({"scheme": ["SR"]}, ValueError, r"scheme is \['SR'\]; must be a Scheme or one of RN"),
         ({"scheme": "SR_eps"}, ValueError, "scheme is 'SR_eps'; must be a Scheme or one of RN"),
         ({"scheme": "SR_eps(1.0)"}, ValueError, "eps is 1.0; must be at least 0 and below 1"),
         ({"scheme": "SR_eps(-0.1)"}, ValueError, "eps is -0.1; must be at least 0 and below 1"),

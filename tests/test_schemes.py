@@ -22,7 +22,10 @@ def test_str_gives_back_what_was_parsed(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sr", "scheme is 'sr'; must be a Scheme or one of RN, RZ, RU, RD, SR, SR_eps"),
+        (
+            "sr",
+            r"scheme is 'sr'; must be a Scheme or one of RN, RZ, RU, RD, SR, SR_eps\(eps\), signed_SR_eps\(eps\)$",
+        ),
         ("SR(0.1)", r"scheme is 'SR\(0.1\)'; must be"),
         ("SR_eps", "scheme is 'SR_eps'; must be"),
         ("SR_eps(a)", r"scheme is 'SR_eps\(a\)'"),
@@ -47,6 +50,13 @@ def test_what_is_no_scheme_is_refused(text, message):
 def test_bad_parameters_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         Scheme(*arguments)
+
+
+@pytest.mark.parametrize("eps", [0, Fraction(1, 4), np.float32(0.25)], ids=repr)
+def test_any_real_number_is_kept_as_a_float(eps):
+    scheme = Scheme("SR_eps", eps)
+    assert type(scheme.eps) is float
+    assert str(scheme) == f"SR_eps({float(eps)})"
 
 
 @pytest.mark.parametrize("fmt", SMALL, ids=str)
@@ -146,5 +156,10 @@ def test_bad_input_is_refused(function):
         function(np.arange(3), "binary8", "SR")
     with pytest.raises(ValueError, match="v is missing"):
         function(1.1, "binary8", "signed_SR_eps(0.1)")
+    for scheme in ("signed_SR_eps(0.1)", "SR"):
+        with pytest.raises(TypeError, match=r"^v is of int64; must be of float32 or float64"):
+            function(np.ones(3), "binary8", scheme, v=np.arange(3))
+        with pytest.raises(ValueError, match=r"^v has shape \(2,\); must be \(3,\)"):
+            function(np.ones(3), "binary8", scheme, v=np.ones(2))
     with pytest.raises(ValueError, match="format is 'x'"):
         function(1.1, "x", "SR")

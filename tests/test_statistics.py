@@ -37,7 +37,22 @@ def test_a_band_is_students_interval_at_any_confidence(confidence, count):
 def test_without_replicates_there_is_no_band(shape):
     mean, half_width = mean_band(np.arange(4.0).reshape(shape))
     np.testing.assert_array_equal(mean, np.arange(4.0))
-    np.testing.assert_array_equal(half_width, 0)
+    np.testing.assert_array_equal(half_width, np.zeros(4))
+
+
+def test_the_mean_of_one_value_is_said_without_a_band():
+    assert plus_minus(np.array([2.25]), 1) == "2.2"
+    assert plus_minus(np.array([2.25, 2.25]), 1) == "2.2 ±\u00a00.0"
+
+
+@pytest.mark.parametrize(
+    "statistic", [holm, lambda values: mean_band(values[None])[0], lambda values: mean_band(values)[0]]
+)
+def test_numbers_of_few_bits_are_treated_in_float64(statistic):
+    values = np.linspace(0.01, 0.9, 11, dtype=np.float32)
+    found = statistic(values)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, statistic(np.array([float(value) for value in values])))
 
 
 def test_holm_s_method_is_that_of_his_example():
