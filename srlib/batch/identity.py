@@ -11,7 +11,7 @@ from srlib.batch.reach import Reach
 
 # What arranges numbers that are already there, or runs or keeps what makes them.
 _WITHOUT_NUMBERS = ("srlib.batch", "srlib.cache", "srlib.claims", "srlib.cli", "srlib.figures", "srlib.records")
-_WITHOUT_NUMBERS += ("srlib.report", "srlib.results")
+_WITHOUT_NUMBERS += ("srlib.report",)
 _RUNNING = ("srlib.batch", "srlib.cache", "srlib.cli")
 _ON_DEVICES = ("srlib.gpu",)
 

@@ -62,9 +62,7 @@ class Reach:
         """Return the form of code that is run from top to bottom; the walk starts with what it reaches."""
         body = _tree(code).body
         scope = _Scope(_names(body))
-        for target in _stars(body):
-            self._whole(target)
-        return self._plain([node for node in body if not isinstance(node, _IMPORTS)], scope, None)
+        return self._plain(body, scope, None)
 
     def definitions(self) -> list:
         """Return the forms of all definitions that have been reached, in their order."""
@@ -111,17 +109,15 @@ class Reach:
                 yield name
 
     def _registers(self, decorator, module):
-        """Tell whether a decorator has a definition among its arguments, or is itself an attribute of one."""
+        """Tell whether a decorator is given anything but constants, or is itself an attribute of a definition."""
         given: list = []
         if isinstance(decorator, ast.Call):
             given, decorator = [*decorator.args, *decorator.keywords], decorator.func
-        chains = [_chain(node) for argument in given for node in ast.walk(argument)]
-        found = [self._resolve(module.scope, module, *chain) for chain in chains if chain[0] is not None]
+        if any(isinstance(node, ast.Name) for argument in given for node in ast.walk(argument)):
+            return True
         root, attributes = _chain(decorator)
         own = self._resolve(module.scope, module, root, attributes) if root is not None else ()
-        return any(kind == "definition" for options in found for kind, *_ in options) or any(
-            kind == "definition" and rest for kind, _, rest in own
-        )
+        return any(kind == "definition" and rest for kind, _, rest in own)
 
     def _resolve(self, scope, module, name, attributes):
         """Yield all that a name with attributes may stand for: kind, what it is, and the attributes that are left."""
@@ -131,8 +127,8 @@ class Reach:
                 if targets:
                     yield from self._follow_all(targets, attributes)
                     return
-                if not scope.of_class:
-                    yield "local", name, attributes
+                yield "local", name, attributes
+                if not scope.of_class:  # before a class binds a name, it is that from around
                     return
             scope = scope.outer
             while scope.of_class:
@@ -178,11 +174,16 @@ class Reach:
         return any(module == name or module.startswith(f"{name}.") for name in self._ignored)
 
     def _whole(self, module):
-        """Reach all of a module, and of those below it."""
-        for name, source in sorted(self._sources.items()):
-            if (name == module or name.startswith(f"{module}.")) and not self._is_ignored(name):
-                for binding in _module(name, source).bindings:
-                    self._number(name, binding)
+        """Reach all of a module and of those below it; return their names, by which it may be asked for, with forms."""
+        if module.partition(".")[0] not in self._sources:
+            return module
+        names = [name for name in sorted(self._sources) if name == module or name.startswith(f"{module}.")]
+        return [
+            [binding, self._number(name, binding)]
+            for name in names
+            if not self._is_ignored(name)
+            for binding in _module(name, self._sources[name]).bindings
+        ]
 
     def _reference(self, scope, module, name, attributes, only_bound=False):
         """Return the form of a name with attributes; of one that is bound here, not what else it may stand for."""
@@ -193,8 +194,7 @@ class Reach:
             if kind == "definition":
                 what = self._number(*what)
             elif kind == "module":
-                self._whole(what)
-                what = what if self._named else _ALL
+                what = self._whole(what)
             elif kind == "ignored":
                 what = what if self._named else _ALL
             found.append([kind, what, *rest])
@@ -213,14 +213,12 @@ class Reach:
         inner = {}
         match node:
             case ast.Import() | ast.ImportFrom():
-                for target in _stars([node]):
-                    self._whole(target)
-                return None
+                return [self._whole(target) for target in _stars([node])] or None
             case ast.Compare(ast.Name(name), [ast.Is() | ast.IsNot()], [ast.Constant(None)]):
                 kinds = {kind for kind, *_ in self._resolve(scope, module, name, ())}
                 if "module" in kinds:
                     return ["module compared with None", type(node.ops[0]).__name__]
-            case ast.Raise(ast.Call(ast.Name(name)) as call) if name != "StopIteration" and hasattr(builtins, name):
+            case ast.Raise(ast.Call(ast.Name(name)) as call) if self._is_builtin_error(name, scope, module):
                 node = ast.Raise(ast.Call(call.func, [], []), node.cause)
             case ast.Assert():
                 node = ast.Assert(node.test, None)
@@ -252,6 +250,10 @@ class Reach:
         fields = {name: self._plain(value, inside, module) for name, value in ast.iter_fields(node)}
         return [type(node).__name__, first, dict(sorted(fields.items()))]
 
+    def _is_builtin_error(self, name, scope, module):
+        kinds = {kind for kind, *_ in self._resolve(scope, module, name, ())}
+        return kinds == {"builtin"} and hasattr(builtins, name) and name != "StopIteration"
+
     def _is_warning(self, function, scope, module):
         root, attributes = _chain(function)
         if root is None:
@@ -261,8 +263,6 @@ class Reach:
 
 class _Strip(ast.NodeTransformer):
     def visit_FunctionDef(self, node):
-        if node.name.startswith("_repr_"):
-            return None
         node.returns = None
         return self.visit_body(node)
 
@@ -278,7 +278,12 @@ class _Strip(ast.NodeTransformer):
                 node.body = rest
         return self.generic_visit(node)
 
-    visit_Module = visit_ClassDef = visit_body
+    def visit_ClassDef(self, node):
+        shown = [part for part in node.body if isinstance(part, _FUNCTIONS) and part.name.startswith("_repr_")]
+        node.body = [part for part in node.body if part not in shown]
+        return self.visit_body(node)
+
+    visit_Module = visit_body
 
 
 @cache
@@ -291,7 +296,7 @@ def _module(name, source):
     body = _tree(source).body
     found = _Module(name, _Scope(_names(body, name)))
     for context, statement in _flat(body, ()):
-        for bound in _bound_by(statement):
+        for bound in _names([statement]) if context else _bound_by(statement):
             found.bindings.setdefault(bound, []).append((context, statement))
         if not _only_binds(statement):
             found.statements.append((context, statement))
@@ -324,7 +329,8 @@ def _flat(body, context) -> Iterator[tuple]:
                 yield from _flat(first, (*context, test))
                 yield from _flat(second, (*context, ast.UnaryOp(ast.Not(), test)))
             case ast.Try(first, handlers, otherwise, last):
-                yield from _flat([*first, *otherwise, *last], context)
+                caught = [handler.type for handler in handlers if handler.type]
+                yield from _flat([*first, *otherwise, *last], (*context, *caught))
                 for handler in handlers:
                     yield from _flat(handler.body, (*context, *([handler.type] if handler.type else [])))
             case _:
