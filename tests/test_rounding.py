@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlib import Format, Philox, Scheme, cpu, reference, round_to
+from srlib import Format, Philox, Scheme, checks, cpu, reference, round_to
+from srlib.rounding import is_compiled
 
 DTYPES = [np.float32, np.float64]
 SMALL = [fmt for fmt in oracle.FORMATS if fmt.precision <= 11]
@@ -287,6 +288,36 @@ def test_a_view_is_rounded_as_an_array_with_memory_of_its_own(scheme, dtype, rep
 
     for actual, expected in zip(result(owned=True), result(owned=False), strict=True):
         assert_same_bits(actual, expected)
+
+
+@each_scheme
+@each_dtype
+@pytest.mark.parametrize("replicates", [None, 2])
+@pytest.mark.parametrize("target", ["new", "other", "x", "v"])
+def test_an_array_with_memory_of_its_own_needs_no_conversion(monkeypatch, scheme, dtype, replicates, target):
+    """A short call would take half as long again with the checks that others need."""
+    parsed = Scheme.parse(scheme)
+    x = np.random.default_rng(6).standard_normal((2, 300)).astype(dtype)
+    v = directions(x).copy() if parsed.signed or target == "v" else None
+    one, other = (Philox(17, replicates) if parsed.stochastic else None for _ in range(2))
+    expected = by_the_specification(x, "binary8", scheme, one, v=v)
+    monkeypatch.setattr(checks, "real_array", lambda name, value: pytest.fail(f"{name} is checked at length"))
+    out = {"new": None, "other": np.zeros_like(x), "x": x, "v": v}[target]
+    rounded = round_to(x, "binary8", scheme, other, v=v, out=out)
+    assert out is None or rounded is out
+    assert_same_bits(rounded, expected)
+
+
+def test_the_kernels_are_for_numpy_arrays():
+    assert is_compiled(np.ones(3)) and is_compiled(np.ones((2, 3), np.float32)[:, ::2])
+    assert not is_compiled(array_api_strict.ones(3))
+
+
+@pytest.mark.parametrize("scheme", ["RN", "SR"])
+def test_an_array_without_axes_is_written_to_as_others_are(scheme):
+    out = np.array(0.0)
+    assert round_to(np.array(1.25), "binary8", scheme, Philox(1), out=out) is out
+    assert out == 1.25
 
 
 @pytest.mark.parametrize("scheme", ["RN", "SR"])
