@@ -81,7 +81,24 @@ def test_an_operand_is_kept_unless_it_is_given_up_for_the_result(operation):
 
 
 def test_maximum_needs_no_rounding_and_takes_scalars():
-    np.testing.assert_array_equal(Arithmetic("binary8").maximum(np.array([-1.0, 0.3]), 0.0), [0, 0.3])
+    for library in (np, array_api_strict):
+        x = library.asarray([-1.0, 0.3])
+        for operands in ((x, 0.0), (0.0, x), (x, 0), (0, x)):
+            np.testing.assert_array_equal(np.asarray(Arithmetic("binary8").maximum(*operands)), [0, 0.3])
+
+
+@pytest.mark.parametrize("library", [np.asarray, array_api_strict.asarray])
+def test_exp_of_minus_infinity_is_not_that_of_the_least_value(library):
+    """exp(−1.75) is 5.6 of 32nds, and exp(−1.5) 7.1."""
+    narrow = Arithmetic(Format("narrow", 3, -3, 0))
+    x = library(np.array([-np.inf, -1.75, -1.5, 0.0, np.inf]))
+    np.testing.assert_array_equal(np.asarray(narrow.exp(x)) * 32, [0, 6, 7, 32, np.inf])
+
+
+@pytest.mark.parametrize("library", [np.asarray, array_api_strict.asarray])
+def test_sums_of_the_smallest_numbers_are_exact(library):
+    a, b = np.array([[3.0, -5.0, 7.0], [0.0, 1.0, 2.0]]) * 2.0**-1074, np.array([[1.0], [4.0], [2.0]])
+    np.testing.assert_array_equal(np.asarray(matmul(library(a), library(b))), np.array([[-3.0], [8.0]]) * 2.0**-1074)
 
 
 @each_name
