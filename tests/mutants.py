@@ -19,6 +19,7 @@ ALSO = {
     "best": ["exact"],
     **{module: ["identity"] for module in ("batch.identity", "batch.reach")},
 }
+NOTICED = ("killed", "timeout", "segfault")
 CONFIGURATION = """[mutmut]
 source_paths = srlib
 only_mutate =
@@ -76,7 +77,7 @@ def main(modules):
             found[module_of(name, modules)].append((name, state))
         for states in found.values():
             for name, state in states:
-                if state not in ("killed", "timeout"):
+                if state not in NOTICED:
                     shown = subprocess.run(
                         [*mutmut, "show", name], cwd=place, capture_output=True, text=True, check=True
                     )
@@ -88,7 +89,7 @@ def main(modules):
                     print(f"{name}: {state}", *changed, sep="\n", end="\n\n")
         for module, states in found.items():
             counts = Counter(state for _, state in states)
-            noticed = counts["killed"] + counts["timeout"]
+            noticed = sum(counts[state] for state in NOTICED)
             print(f"{module:20} {noticed} of {len(states)} noticed, {noticed / len(states):.1%}; {dict(counts)}")
 
 

@@ -81,7 +81,24 @@ def test_an_operand_is_kept_unless_it_is_given_up_for_the_result(operation):
 
 
 def test_maximum_needs_no_rounding_and_takes_scalars():
-    np.testing.assert_array_equal(Arithmetic("binary8").maximum(np.array([-1.0, 0.3]), 0.0), [0, 0.3])
+    for library in (np, array_api_strict):
+        x = library.asarray([-1.0, 0.3])
+        for operands in ((x, 0.0), (0.0, x), (x, 0), (0, x)):
+            np.testing.assert_array_equal(np.asarray(Arithmetic("binary8").maximum(*operands)), [0, 0.3])
+
+
+@pytest.mark.parametrize("library", [np.asarray, array_api_strict.asarray])
+def test_exp_of_minus_infinity_is_not_that_of_the_least_value(library):
+    """exp(−1.75) is 5.6 of 32nds, and exp(−1.5) 7.1."""
+    narrow = Arithmetic(Format("narrow", 3, -3, 0))
+    x = library(np.array([-np.inf, -1.75, -1.5, 0.0, np.inf]))
+    np.testing.assert_array_equal(np.asarray(narrow.exp(x)) * 32, [0, 6, 7, 32, np.inf])
+
+
+@pytest.mark.parametrize("library", [np.asarray, array_api_strict.asarray])
+def test_sums_of_the_smallest_numbers_are_exact(library):
+    a, b = np.array([[3.0, -5.0, 7.0], [0.0, 1.0, 2.0]]) * 2.0**-1074, np.array([[1.0], [4.0], [2.0]])
+    np.testing.assert_array_equal(np.asarray(matmul(library(a), library(b))), np.array([[-3.0], [8.0]]) * 2.0**-1074)
 
 
 @each_name
@@ -175,10 +192,11 @@ def test_sums_of_one_bit_too_many_are_taken_in_order(quantum, sign, arrangement)
     np.testing.assert_array_equal(matmul(a, b, quantum, largest), expected)
 
 
-def test_products_are_multiples_of_the_square_of_the_quantum():
+@pytest.mark.parametrize(("emin", "emax", "low"), [(30, 60, 2.0**11), (80, 200, 2.0**60)])
+def test_products_are_multiples_of_the_square_of_the_quantum(emin, emax, low):
     """The format keeps these sums but for a last bit, so that it does not hide their order."""
-    fmt, rng = Format("fixed", 53, 30, 60), np.random.default_rng(12)
-    a, b = (round_to(rng.uniform(2**11, 2**12, shape), fmt) for shape in ((40, 100), (100, 3)))
+    fmt, rng = Format("fixed", 53, emin, emax), np.random.default_rng(12)
+    a, b = (round_to(rng.uniform(low, 2 * low, shape), fmt) for shape in ((40, 100), (100, 3)))
     np.testing.assert_array_equal(Arithmetic(fmt).matmul(a, b), round_to(in_order(a, b), fmt))
 
 
@@ -209,6 +227,15 @@ def test_leading_axes_are_replicates_and_classes_in_one_product_or_batches_of_th
         np.testing.assert_array_equal(matmul(a, b, quantum)[2], matmul(a[2], b[2], quantum))
 
 
+@pytest.mark.parametrize("leading", [(2, 3), (2, 1), (3,), (1, 3)])
+def test_batches_of_two_axes_are_those_of_numpy_in_index_order(leading):
+    rng = np.random.default_rng(19)
+    a, b = rng.standard_normal((2, 3, 4, 50)), rng.standard_normal((*leading, 50, 5))
+    right = np.broadcast_to(b, (2, 3, 50, 5))
+    expected = [[in_order(a[i, j], right[i, j]) for j in range(3)] for i in range(2)]
+    np.testing.assert_array_equal(matmul(a, b, 0.0), expected)
+
+
 def test_what_is_not_finite_is_added_as_ieee_says():
     a = np.array([[np.inf, 1.0], [np.nan, 1.0], [np.inf, -np.inf], [1.0, 2.0]])
     for quantum in (None, 2.0**-1074, 1.0):
@@ -227,10 +254,11 @@ def test_a_sum_is_rounded_once(name, axis):
 
 
 @each_name
-def test_a_product_is_divided_and_rounded_once(name):
+@pytest.mark.parametrize("divisor", [1, 2, 3])
+def test_a_product_is_divided_and_rounded_once(name, divisor):
     a, b = sample(name, (2, 3, 8)), sample(name, (8, 5), seed=1)
-    result = Arithmetic(name, "SR", Philox(5, replicates=2)).matmul(a, b, divisor=3)
-    expected = round_to(np.stack([in_order(a[r], b) for r in range(2)]) / 3, name, "SR", Philox(5, replicates=2))
+    result = Arithmetic(name, "SR", Philox(5, replicates=2)).matmul(a, b, divisor=divisor)
+    expected = round_to(np.stack([in_order(a[r], b) for r in range(2)]) / divisor, name, "SR", Philox(5, replicates=2))
     np.testing.assert_array_equal(result, expected)
 
 
@@ -317,6 +345,16 @@ def test_a_step_may_mix_formats_streams_and_shapes(formats, streams, shape, mult
     u = round_to(0.3 * g, formats[0], multiply, first)
     expected = round_to(x - u, formats[1], update, second)
     sites = [Arithmetic(*site) for site in zip(formats, (multiply, update), fresh(), strict=True)]
+    assert_same_bits(descend(x, g, 0.3, *sites), expected)
+
+
+@pytest.mark.parametrize("formats", [("binary8", "bfloat16"), ("binary8", "binary8")], ids=str)
+def test_a_signed_update_of_another_format_or_stream_goes_against_its_step(formats):
+    rng = np.random.default_rng(18)
+    x, g = round_to(rng.standard_normal((3, 70)), formats[1]), round_to(rng.standard_normal((3, 70)), formats[0])
+    u = round_to(0.3 * g, formats[0], "SR", Philox(1))
+    expected = round_to(x - u, formats[1], "signed_SR_eps(0.4)", Philox(2), v=u)
+    sites = Arithmetic(formats[0], "SR", Philox(1)), Arithmetic(formats[1], "signed_SR_eps(0.4)", Philox(2))
     assert_same_bits(descend(x, g, 0.3, *sites), expected)
 
 
@@ -411,6 +449,12 @@ def test_every_partial_sum_is_rounded_to_the_format_of_the_accumulator(accumulat
         a, b = array_api_strict.asarray(a), array_api_strict.asarray(b)
         assert_same_bits(np.asarray(strict.matmul(a, b, **options)), expected)
         assert streams[0].draws == streams[1].draws == streams[2].draws
+
+
+def test_an_accumulator_that_needs_no_words_does_not_mind_whose_they_are():
+    rng = Philox(1, replicates=3)
+    product = Arithmetic("binary8", "RN", rng).matmul(np.ones((2, 5)), np.ones((5, 2)), accumulator="binary8")
+    assert np.all(product == 5) and rng.draws == 0
 
 
 def test_the_number_of_threads_does_not_change_an_accumulated_product():

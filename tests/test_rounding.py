@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srlib import Format, Philox, Scheme, checks, cpu, reference, round_to
-from srlib.rounding import is_compiled
+from srlib.rounding import is_compiled, rounding_rule
+from srlib.rules import NUMBERS
 
 DTYPES = [np.float32, np.float64]
 SMALL = [fmt for fmt in oracle.FORMATS if fmt.precision <= 11]
@@ -311,6 +312,31 @@ def test_an_array_with_memory_of_its_own_needs_no_conversion(monkeypatch, scheme
 def test_the_kernels_are_for_numpy_arrays():
     assert is_compiled(np.ones(3)) and is_compiled(np.ones((2, 3), np.float32)[:, ::2])
     assert not is_compiled(array_api_strict.ones(3))
+
+
+@each_dtype
+@pytest.mark.parametrize("scheme", ["RN", "SR", "SR_eps(0.25)"])
+def test_a_rule_has_the_numbers_of_its_format_and_scheme_in_the_type_of_the_array(dtype, scheme):
+    rule = rounding_rule("binary8", scheme, np.ones(3, dtype), Philox(1) if scheme != "RN" else None)
+    numbers = dict(zip(NUMBERS, rule.numbers.tolist(), strict=True))
+    assert rule.numbers.dtype == dtype
+    assert (numbers["smallest_normal"], numbers["largest"], numbers["overflow"]) == (2.0**-14, 57344, np.inf)
+    assert numbers["eps"] == (0.25 if scheme == "SR_eps(0.25)" else 0)
+    assert rule.stochastic == (scheme != "RN")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("binary8", "SR", np.ones(3), None), TypeError, "^rng is None; SR needs a Philox$"),
+        (("binary64", "RN", np.ones(3, np.float32), None), ValueError, "precision 53; a float32 array has 24"),
+        (("binary7", "RN", np.ones(3), None), ValueError, "format is 'binary7'"),
+        (("binary8", "SR_eps", np.ones(3), None), ValueError, "scheme is 'SR_eps'"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        rounding_rule(*arguments)
 
 
 @pytest.mark.parametrize("scheme", ["RN", "SR"])

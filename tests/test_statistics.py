@@ -37,7 +37,7 @@ def test_a_band_is_students_interval_at_any_confidence(confidence, count):
 def test_without_replicates_there_is_no_band(shape):
     mean, half_width = mean_band(np.arange(4.0).reshape(shape))
     np.testing.assert_array_equal(mean, np.arange(4.0))
-    np.testing.assert_array_equal(half_width, np.zeros(4))
+    np.testing.assert_array_equal(half_width, np.zeros(4), strict=True)
 
 
 def test_the_mean_of_one_value_is_said_without_a_band():
