@@ -26,7 +26,7 @@ class ExactLaw:
     values : float64 array of shape (states,)
         All finite values of the format, ascending; before and after them −inf, inf and NaN, where a step can overflow
         to these: states that are never left.
-    matrix : SciPy CSR array of shape (states, states)
+    matrix : SciPy CSR array of shape (states, states), none of whose stored elements is 0
         Probability of going from a state (row) to another (column) in one step; rows sum to 1 up to rounding.
     """
 

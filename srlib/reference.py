@@ -2,7 +2,7 @@
 
 import math
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from srlib.formats import Format
 from srlib.philox import Philox
@@ -38,5 +38,5 @@ def _moves_away(xp, probability, scheme, rng):
         return probability == 1
     threshold = xp.astype(xp.round(probability * 2.0**rng.bits), xp.int64)
     word = rng.words(probability)
-    uniform = word >> xp.asarray(32 - rng.bits, dtype=word.dtype)
+    uniform = word >> xp.asarray(32 - rng.bits, dtype=word.dtype, device=device(word))
     return xp.astype(uniform, xp.int64) < threshold

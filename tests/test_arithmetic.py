@@ -427,6 +427,15 @@ def test_arrays_of_another_library_stay_on_their_device(operation, fmt):
     assert_same_bits(found, operation(Arithmetic(fmt), x))
 
 
+def test_words_are_where_the_array_is():
+    x = np.random.default_rng(18).uniform(1, 2, (2, 3))
+    elsewhere = array_api_strict.asarray(x, device=array_api_strict.Device("device1"))
+    found = round_to(elsewhere, "binary8", "signed_SR_eps(0.1)", Philox(3), v=elsewhere)
+    assert found.device == elsewhere.device
+    found = np.asarray(found.to_device(array_api_strict.Device("CPU_DEVICE")))
+    assert_same_bits(found, round_to(x, "binary8", "signed_SR_eps(0.1)", Philox(3), v=x))
+
+
 @pytest.mark.parametrize(("accumulator", "scheme"), [("binary16", "RN"), ("bfloat16", "SR"), ("e4m3", "SR_eps(0.2)")])
 @pytest.mark.parametrize("block", [1, 3, 40])
 def test_every_partial_sum_is_rounded_to_the_format_of_the_accumulator(accumulator, scheme, block):
