@@ -184,7 +184,8 @@ def matrix_with_spectrum(eigenvalues: Array, seed: int) -> np.ndarray:
 class LogisticLoss:
     """Mean of log(1 + exp(z)) − y·z over the observations, z = features·x: convex, not quadratic.
 
-    Its exp is the one of the array library: the last bit of a gradient may depend on the machine.
+    A gradient has the same bits on any machine; the objective takes exp and log1p from the array library, whose last
+    bits may differ.
 
     Parameters
     ----------
