@@ -5,13 +5,8 @@ from importlib import resources
 
 import numba
 
-SOURCES = (
-    "cpu",
-    "elementary",
-    "philox",
-    "products",
-    "rules",
-)  # modules of kernels, and those whose constants they take
+# Modules of kernels, and those whose constants they take.
+SOURCES = ("cpu", "elementary", "philox", "products", "rules")
 
 
 def stamp() -> str:
