@@ -46,25 +46,29 @@ def code_of(notebook: str | Path, backend: str | None) -> str:
     places of these definitions are not part of it, nor is what draws or runs. With the backend "cupy" the code for
     devices is.
     """
-    ignored = _WITHOUT_NUMBERS + (() if backend == "cupy" else _ON_DEVICES)
-    return _code_of(_code(notebook), tuple(_sources().items()), ignored, _device_code() if backend == "cupy" else None)
-
-
-@cache
-def _code_of(code, sources, ignored, device):
-    reach = Reach(dict(sources), ignored)
-    return _hash([reach.notebook(code), reach.definitions(), device])
+    form, definitions = _reached(notebook, backend, _WITHOUT_NUMBERS)
+    return _hash([form, [definition for _, definition in definitions], _device_code() if backend == "cupy" else None])
 
 
 def code_behind(notebook: str | Path, backend: str | None) -> dict[str, str]:
     """Return the SHA-256 of what a notebook reaches of each module of `srlib`, those that draw among them."""
-    reach = Reach(_sources(), _RUNNING + (() if backend == "cupy" else _ON_DEVICES), named=True)
-    reach.notebook(_code(notebook))
     found: dict = {"gpu.c": _device_code()} if backend == "cupy" else {}
-    forms = reach.definitions()
-    for (module, _), form in zip(reach.keys(), forms, strict=True):
-        found.setdefault(module.removeprefix("srlib."), []).append(form)
+    for module, definition in _reached(notebook, backend, _RUNNING, named=True)[1]:
+        found.setdefault(module.removeprefix("srlib."), []).append(definition)
     return {name: _hash(sorted(forms, key=json.dumps)) for name, forms in sorted(found.items())}
+
+
+def _reached(notebook, backend, ignored, named=False):
+    """Return the form of a notebook's code, and module and form of each definition that it reaches."""
+    ignored += () if backend == "cupy" else _ON_DEVICES
+    return _walk(_code(notebook), tuple(_sources().items()), ignored, named)
+
+
+@cache
+def _walk(code, sources, ignored, named):
+    reach = Reach(dict(sources), ignored, named)
+    form, definitions = reach.notebook(code), reach.definitions()
+    return form, [(module, definition) for (module, _), definition in zip(reach.keys(), definitions, strict=True)]
 
 
 def data_of(notebook: str | Path, parameters: Mapping) -> dict[str, str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from srlib.batch.identity import code_behind, identity
 from srlib.batch.plan import Notebook, read_notebook
 from srlib.batch.supervise import thread_limits
-from srlib.records import load_record, stamp, write_atomically
+from srlib.records import load_record, load_stamped, stamp, write_atomically
 
 PROBE = "probe.json"  # among the figures
 
@@ -33,8 +33,9 @@ class Finding:
     Attributes
     ----------
     notebook : Notebook
-    verdict : {"same", "redraw", "differs", "fails", "never probed"}
-        Whether its figures have the numbers and the pixels that they had, other pixels alone, or other numbers.
+    verdict : {"same", "redraw", "differs", "fails", "never probed", "no record"}
+        Whether its figures have the numbers and the pixels that they had, other pixels alone, or other numbers; and
+        whether there is nothing to compare, or no record that a batch has made of one of them.
     current : bool
         Whether the records of its figures are of the code, parameters and data as they are.
     digests : dict
@@ -52,7 +53,9 @@ class Finding:
     @property
     def must_run(self) -> bool:
         """Whether the figures are others than those of the code, or nobody knows."""
-        return self.verdict in ("redraw", "differs") or (self.verdict == "never probed" and not self.current)
+        return self.verdict in ("redraw", "differs", "no record") or (
+            self.verdict == "never probed" and not self.current
+        )
 
 
 def read_probe(figures: Path) -> dict[str, dict]:
@@ -96,9 +99,10 @@ def probe(notebooks: Sequence[Notebook], figures: Path, jobs: int) -> list[Findi
             parameters = known.get(notebook.path.stem, {}).get("parameters", {})
             tasks.append((str(notebook.path), parameters, str(Path(place, notebook.path.stem))))
         for notebook, (digests, problem) in zip(notebooks, _run_all(tasks, jobs), strict=True):
+            records = _records(notebook, figures)
             expected = known.get(notebook.path.stem, {}).get("figures", {})
-            verdict = "fails" if problem else _verdict(expected, digests)
-            findings.append(Finding(notebook, verdict, is_current(notebook, figures), digests, problem))
+            verdict = "fails" if problem else _verdict(expected, digests) if records else "no record"
+            findings.append(Finding(notebook, verdict, _is_current(notebook, records), digests, problem))
     return findings
 
 
@@ -111,24 +115,28 @@ def _verdict(expected, found):
     return "redraw" if numbers[0] == numbers[1] else "differs"
 
 
-def is_current(notebook: Notebook, figures: Path) -> bool:
-    """Tell whether the records of a notebook's figures are of its code, parameters and data as they are."""
+def _records(notebook, figures):
+    """Return the records of a notebook's figures by their paths; none if a batch has not made all of them."""
+    paths = [figures / f"{name}.json" for name in notebook.figures]
     try:
-        records = [load_record(figures / f"{name}.json") for name in notebook.figures]
-        return all(record.get("identity") == identity(notebook.path, record["parameters"]) for record in records)
+        return {path: load_stamped(path) for path in paths}
     except (OSError, ValueError):
-        return False
+        return {}
+
+
+def _is_current(notebook, records):
+    """Tell whether records are of a notebook's code, parameters and data as they are."""
+    now = (identity(notebook.path, record["parameters"]) for record in records.values())
+    return bool(records) and all(a == record["identity"] for a, record in zip(now, records.values(), strict=True))
 
 
 def restamp(finding: Finding, figures: Path) -> bool:
     """Write the identity of what is there now into a notebook's records, if the probe agrees; tell whether it has."""
     if finding.current or finding.verdict not in ("same", "redraw"):
         return False
-    records = {figures / f"{name}.json": load_record(figures / f"{name}.json") for name in finding.notebook.figures}
-    for path, record in records.items():
-        stamp(
-            path, identity(finding.notebook.path, record["parameters"]), record.get("computed_by", record["identity"])
-        )
+    for path, record in _records(finding.notebook, figures).items():
+        now = identity(finding.notebook.path, record["parameters"])
+        stamp(path, now, record.get("computed_by", record["identity"]))
     return True
 
 
@@ -144,18 +152,8 @@ def failing_tests(notebooks: Iterable[Notebook], root: Path, jobs: int) -> str |
     files = [path for name in modules if (path := root / "tests" / f"test_{name.replace('.', '/')}.py").exists()]
     if not files:
         raise FileNotFoundError(f"{root}: there are no unit tests below it, which must pass")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-m",
-        "not slow and not exhaustive",
-        "-n",
-        str(jobs),
-        *map(str, files),
-    ]
+    options = ["-q", "-x", "-m", "not slow and not exhaustive", "-n", str(jobs)]
+    command = [sys.executable, "-m", "pytest", *options, *map(str, files)]
     limits = thread_limits(jobs) | os.environ
     said = subprocess.run(command, cwd=root, env=limits, capture_output=True, text=True, check=False)
     return None if said.returncode == 0 else (said.stdout + said.stderr).strip()

@@ -11,10 +11,8 @@ from srlib.batch.store import Store
 from srlib.records import is_record, load_record
 from srlib.statistics import mean_band
 
-_PAGES = {
-    "figures/README.md",
-    "figures/claims.json",
-}  # what `srlib results` and `srlib claims` write beside the records
+# What `srlib results` and `srlib claims` write beside the records.
+_PAGES = {"figures/README.md", "figures/claims.json"}
 _SAME_DIGITS = 1e-9  # relative; records have ten digits of what is measured
 _SHARE = 0.95  # of points at which two bands must meet
 _MAY_DIFFER = {"seed", "backend", "replicates", "replicate_range"}  # parameters under which a result should be the same

@@ -194,6 +194,25 @@ def test_notebooks_that_are_named_are_run_in_any_case(checkout):
     assert "computed_by" not in checkout.record("one")
 
 
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_text("{"),
+        lambda path: path.write_text(path.read_text().replace('"identity"', '"by hand"')),
+    ],
+    ids=["missing", "damaged", "made by hand"],
+)
+def test_a_record_that_no_batch_has_made_is_not_restamped_and_its_notebook_is_run(checkout, lose):
+    lose(checkout.figures / "two.json")
+    before = checkout.files()
+    code, said = checkout.run("restamp")
+    assert code == 1 and "two  no record\n" in said and "to be run at paper scale: two\n" in said
+    assert checkout.files() == before
+    assert checkout.run("update", "--out", "out")[0] == 0
+    assert checkout.record("two")["identity"] == checkout.now("two")
+
+
 def test_while_a_unit_test_fails_nothing_is_written(checkout, monkeypatch):
     checkout.write("one", "1.1 * k", "1.1 * (k + 0)")
     checkout.write("two", "1.1 * k", "1.2 * k")
@@ -328,15 +347,19 @@ def test_records_are_stamped_where_numbers_are_the_same_and_the_code_is_another(
         record = {"figure": name, "parameters": {"steps": name}, "sha256": digest({}), "numbers": {}}
         (tmp_path / f"{name}.json").write_text(json.dumps(record | {"identity": "before"} | more))
     before = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert not module.is_current(NOTEBOOK, tmp_path)
+
+    def is_current():
+        return module._is_current(NOTEBOOK, module._records(NOTEBOOK, tmp_path))
+
+    assert not is_current()
     assert module.restamp(found(verdict, current), tmp_path) is stamped
-    assert module.is_current(NOTEBOOK, tmp_path) is stamped
+    assert is_current() is stamped
     if stamped:
         one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
         assert (one["identity"], one["computed_by"]) == ("some.ipynb one", "before")
         assert (two["identity"], two["computed_by"]) == ("some.ipynb two", "first")
         (tmp_path / "two.json").unlink()
-        assert not module.is_current(NOTEBOOK, tmp_path)
+        assert not is_current()
     else:
         assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
 
