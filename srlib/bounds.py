@@ -34,7 +34,8 @@ def outcomes(y: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None 
         A value of the format is its own neighbour, with probability 1.
     """
     up = prob_up(y, fmt, scheme, v)
-    return [(round_to(y, fmt, "RD"), 1 - up), (round_to(y, fmt, "RU"), up)]
+    lower, upper = (round_to(value, fmt) for value in Format.parse(fmt).neighbours(y))
+    return [(lower, 1 - up), (upper, up)]
 
 
 def total_error(

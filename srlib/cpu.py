@@ -252,10 +252,9 @@ def _locate(magnitude, grid):
 
 
 @jit
-def _finish(x, significand, gap, grid):
-    """Return significand·gap with the sign of x, or what overflow makes of it; NaN if it is NaN."""
-    rounded = significand * gap
-    return _times_sign(grid.overflow if rounded > grid.largest else rounded, x)
+def _finish(x, rounded, overflow, grid):
+    """Return a rounded magnitude with the sign of x, or what overflow makes of it; NaN if it is NaN."""
+    return _times_sign(overflow if rounded > grid.largest else rounded, x)
 
 
 @jit
@@ -277,14 +276,19 @@ def make_grid(numbers, layout):
 
 @jit
 def deterministic_block(source, target, grid):
-    """Round away from zero where theta is above the threshold of the sign of x, or at it and the significand odd."""
+    """Round away from zero where theta is above the threshold of the sign of x, or at it and the significand odd.
+
+    With a threshold above 1, a finite number beyond the largest becomes that.
+    """
     for i in range(source.size):
         magnitude = _abs(source[i])
         significand, theta, outer, gap = _locate(magnitude, grid)
         threshold = grid.negative if source[i] < 0 else grid.positive
         half = significand * _like(theta, 0.5)
         away = (theta > threshold) | ((theta == threshold) & (half != _floor(half)))
-        target[i] = _finish(source[i], outer if away else significand, gap, grid)
+        rounded = (outer if away else significand) * gap
+        inward = (threshold > _like(theta, 1.0)) & (rounded < _like(theta, np.inf))
+        target[i] = _finish(source[i], rounded, grid.largest if inward else grid.overflow, grid)
 
 
 @jit
@@ -306,7 +310,7 @@ def stochastic_block(source, v, target, word, grid, biased, bits):
                 leaning = _times_sign(_times_sign(-outward, v[i]), source[i]) if (v[i] < 0) | (v[i] > 0) else zero
             threshold = _scaled_sum(theta, scale, leaning)
             away = _is_below_any(word[i], shift, threshold, full, v)
-        target[i] = _finish(source[i], outer if away else significand, gap, grid)
+        target[i] = _finish(source[i], (outer if away else significand) * gap, grid.overflow, grid)
 
 
 @jit

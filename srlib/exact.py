@@ -239,7 +239,7 @@ def _outcomes(
 
 def _own_outcomes(y: Array, fmt: Format, scheme: Callable[..., Array], v: Array) -> list[tuple[Array, Array]]:
     """Return what `outcomes` does, for a function that returns P(up)."""
-    lower, upper = (round_to(y, fmt, way) for way in ("RD", "RU"))
+    lower, upper = (round_to(value, fmt) for value in fmt.neighbours(y))
     theta = prob_up(y, fmt, "SR")
     up = np.where(theta > 0, scheme(theta, np.sign(v)), 0.0)
     return [(lower, 1 - up), (upper, up)]

@@ -105,16 +105,18 @@ FUNCTION REAL round_one(const Task *task, REAL x, REAL v, unsigned word)
     REAL scaled = magnitude * power_of_two(1 - exponent) * (deep ? (REAL)0.5 : (REAL)task->to_integer);
     REAL significand = (REAL)floor(scaled), theta = scaled - significand;
     REAL gap = (deep ? (REAL)1 : (REAL)task->from_integer) * power_of_two(exponent), lower = significand * gap;
-    int away;
+    int away, inward = 0; /* inward: always toward zero, so that a finite number stays finite */
     if (task->bits) {
         int sign = task->v ? ((v < 0) - (v > 0)) * (x < 0 ? -1 : 1) : 1;
         away = is_below(theta + (REAL)sign * (REAL)task->eps, word, (int)task->bits);
     } else {
         REAL threshold = x < 0 ? (REAL)task->negative : (REAL)task->positive, half = significand * (REAL)0.5;
         away = theta > threshold || (theta == threshold && half != (REAL)floor(half));
+        inward = threshold > 1;
     }
     REAL rounded = away && lower != magnitude ? lower + gap : lower;
-    return (REAL)copysign(rounded <= (REAL)task->largest ? rounded : (REAL)task->overflow, x);
+    REAL largest = (REAL)task->largest, overflow = inward ? largest : (REAL)task->overflow;
+    return (REAL)copysign(rounded <= largest ? rounded : overflow, x);
 }
 
 FUNCTION long long offset(const Task *task, const long long *strides, long long element)

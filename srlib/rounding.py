@@ -59,7 +59,8 @@ def round_to(
     Returns
     -------
     Like `x` and in its dtype; `out` if that is given. NaN stays NaN and −0 stays −0; ±inf, and what is rounded beyond
-    the largest finite value, becomes what the overflow of the format says.
+    the largest finite value, becomes what the overflow of the format says. A finite number that a directed scheme moves
+    toward zero stays finite (IEEE 754-2019, 7.4).
 
     Raises
     ------

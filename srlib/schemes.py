@@ -93,6 +93,19 @@ class Scheme:
         """Whether it needs a direction v."""
         return self.name == "signed_SR_eps"
 
+    def inward(self, x: Array) -> Array:
+        """Tell of each element whether a directed scheme moves it toward zero, an array of bool."""
+        xp = array_namespace(x)
+        match self.name:
+            case "RZ":
+                return xp.ones_like(x, dtype=xp.bool)
+            case "RU":
+                return x < 0
+            case "RD":
+                return x > 0
+            case _:
+                return xp.zeros_like(x, dtype=xp.bool)
+
     def prob_away(self, x: Array, located: tuple[Array, Array, Array], v: Array | None = None) -> Array:
         """Return the probability of moving away from zero, for elements strictly between two values of the format.
 
@@ -119,12 +132,8 @@ class Scheme:
             case "RN":
                 odd = xp.remainder(significand, xp.full_like(theta, 2.0)) == 1
                 return xp.where((theta > 0.5) | ((theta == 0.5) & odd), one, zero)
-            case "RZ":
-                return zero
-            case "RU":
-                return xp.where(x > 0, one, zero)
-            case "RD":
-                return xp.where(x < 0, one, zero)
+            case "RZ" | "RU" | "RD":
+                return xp.where(self.inward(x), zero, one)
             case "SR":
                 return theta
             case "SR_eps":

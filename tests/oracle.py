@@ -118,6 +118,8 @@ def rounded(x, fmt, scheme, word, v, dtype, bits=32):
     if math.isnan(x):
         return x
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": largest(fmt)}[fmt.overflow]
+    if math.isfinite(x) and scheme in ("RZ", "RD" if x > 0 else "RU"):
+        overflow = largest(fmt)
     if math.isinf(x) or abs(x) >= 2 * magnitudes(fmt)[-1] / 4:
         return math.copysign(overflow, x)
     below, above, theta, odd = locate(abs(x), fmt)

@@ -3,6 +3,7 @@ from fractions import Fraction
 
 import array_api_strict
 import gfloat
+import gmpy2
 import numba
 import numpy as np
 import oracle
@@ -70,6 +71,35 @@ def test_gfloat_rounds_alike_to_nearest_and_by_few_random_bits(name, theirs, dty
         theirs_up = {"srbits": 2**bits - 1 - words.astype(np.int64), "srnumbits": bits}
         expected = gfloat.round_ndarray(theirs, x, gfloat.RoundMode.Stochastic, **theirs_up)
         assert_same_bits(round_to(x, name, "SR", Philox(22, bits=bits)), expected.astype(dtype))
+
+
+MPFR = {"RN": gmpy2.RoundToNearest, "RZ": gmpy2.RoundToZero, "RU": gmpy2.RoundUp, "RD": gmpy2.RoundDown}
+
+
+@pytest.mark.parametrize("fmt", [f for f in oracle.FORMATS if f.subnormals and f.overflow == "inf"], ids=str)
+@pytest.mark.parametrize("scheme", MPFR)
+def test_mpfr_rounds_alike_signs_of_zero_subnormals_and_overflow_included(fmt, scheme):
+    rng = np.random.default_rng(23)
+    wide = rng.standard_normal(3000) * np.exp2(rng.integers(fmt.emin - fmt.precision - 3, fmt.emax + 4, 3000))
+    x = np.concatenate([oracle.edges(fmt, np.float64), wide])
+    # The significands of MPFR are from ½ on.
+    exponents = {"emin": fmt.emin - fmt.precision + 2, "emax": fmt.emax + 1, "subnormalize": True}
+    with gmpy2.context(precision=fmt.precision, round=MPFR[scheme], **exponents):
+        expected = np.array([float(gmpy2.mpfr(number)) for number in x.tolist()])
+    assert_same_bits(round_to(x, fmt, scheme), expected)
+
+
+@pytest.mark.parametrize("fmt", oracle.FORMATS, ids=str)
+@each_dtype
+def test_a_finite_number_that_is_rounded_toward_zero_stays_finite(fmt, dtype):
+    beyond = np.array([2 * fmt.largest, np.finfo(dtype).max, np.inf])
+    beyond = beyond[(beyond > fmt.largest) & ((beyond <= np.finfo(dtype).max) | np.isinf(beyond))].astype(dtype)
+    overflow = {"inf": np.inf, "nan": np.nan, "saturate": fmt.largest}[fmt.overflow]
+    inward, outward = np.where(np.isinf(beyond), overflow, fmt.largest), np.full(beyond.shape, overflow)
+    for scheme, above, below in [("RZ", inward, inward), ("RD", inward, outward), ("RU", outward, inward)]:
+        for rounding in (round_to, by_the_specification):
+            assert_same_bits(rounding(beyond, fmt, scheme, None), above.astype(dtype))
+            assert_same_bits(rounding(-beyond, fmt, scheme, None), -below.astype(dtype))
 
 
 @each_format
