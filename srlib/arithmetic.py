@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,38 +52,40 @@ class Arithmetic:
 
     def round(self, x: Array, *, v: Array | None = None) -> Array:
         """Return fl(x); `v` is the direction of a signed scheme, of the shape of `x`."""
-        return round_to(x, self.fmt, self.scheme, self.rng, v=v)
+        return round_to(checks.float64("x", x), self.fmt, self.scheme, self.rng, v=v)
 
     def add(self, a: Array, b: Array, *, v: Array | None = None, overwrite: bool = False) -> Array:
         """Return fl(a + b); `overwrite` gives up the array `a` for the result."""
-        return self._rounded(operator.iadd(a, b) if overwrite else a + b, v)
+        return self._combined(operator.iadd if overwrite else operator.add, a, b, v)
 
     def subtract(self, a: Array, b: Array, *, v: Array | None = None, overwrite: bool = False) -> Array:
         """Return fl(a − b); `overwrite` gives up the array `a` for the result."""
-        return self._rounded(operator.isub(a, b) if overwrite else a - b, v)
+        return self._combined(operator.isub if overwrite else operator.sub, a, b, v)
 
     def multiply(self, a: Array, b: Array, *, v: Array | None = None, overwrite: bool = False) -> Array:
         """Return fl(a·b); `overwrite` gives up the array `a` for the result."""
-        return self._rounded(operator.imul(a, b) if overwrite else a * b, v)
+        return self._combined(operator.imul if overwrite else operator.mul, a, b, v)
 
     def divide(self, a: Array, b: Array, *, v: Array | None = None, overwrite: bool = False) -> Array:
         """Return fl(a / b); `overwrite` gives up the array `a` for the result."""
-        return self._rounded(operator.itruediv(a, b) if overwrite else a / b, v)
+        return self._combined(operator.itruediv if overwrite else operator.truediv, a, b, v)
 
     def maximum(self, a: Array, b: Array) -> Array:
         """Return the larger of a and b, which needs no rounding."""
+        a, b = checks.float64("a", a), checks.float64("b", b)
         xp = array_namespace(a, b)
         return xp.maximum(*(xp.asarray(operand, dtype=xp.float64) for operand in (a, b)))
 
     def exp(self, x: Array, *, v: Array | None = None) -> Array:
         """Return fl(exp x), from an exp in float64 that is correctly rounded for formats of up to 16 bits."""
-        return self._rounded(_exp_of_values(x, self.fmt), v)  # type: ignore[arg-type]
+        return self._rounded(_exp_of_values(checks.float64_array("x", x), self.fmt), v)  # type: ignore[arg-type]
 
     def sum(self, x: Array, axis: int, *, divisor: float = 1.0, v: Array | None = None) -> Array:
         """Return fl((Σ x) / divisor) along an axis, which is kept with length 1; the sum is rounded once.
 
         Terms are added in float64, in index order or, where the order cannot matter, in any.
         """
+        x = checks.float64_array("x", x)
         xp = array_namespace(x)
         if _is_exact(_largest(xp, x) * x.shape[axis], self.fmt.quantum):  # type: ignore[union-attr]
             total = xp.sum(x, axis=axis, keepdims=True)
@@ -107,7 +110,8 @@ class Arithmetic:
 
         Parameters
         ----------
-        a, b : float64 arrays of shapes (..., m, k) and (k, n) or (..., k, n)
+        a, b : float64 arrays of shapes (..., m, k) and (..., k, n), or (k,)
+            As for `numpy.matmul`.
         largest : float, optional
             A bound on the magnitudes in `b`, which saves looking for one.
         accumulator : Format or str, optional
@@ -124,7 +128,8 @@ class Arithmetic:
         Raises
         ------
         TypeError, ValueError
-            If the scheme of the accumulator is signed, there is no such format or scheme, or `block` is not positive.
+            If the operands are not such arrays, the scheme of the accumulator is signed, there is no such format or
+            scheme, or `block` is not positive.
         """
         if accumulator is None:
             product = matmul(a, b, self.fmt.quantum**2, largest)  # type: ignore[union-attr]
@@ -136,19 +141,22 @@ class Arithmetic:
         block = checks.integer("block", block, 1)
         if scheme.signed:
             raise ValueError(f"scheme is {scheme}; a signed one has no direction in an accumulator")
-        xp = array_namespace(a, b)
+        xp, a, b, shape = _matrices(a, b)
+        left, right = _batches(xp, a, b)
+        rule, rng = rounding_rule(fmt, scheme, a, self.rng), self.rng if scheme.stochastic else None
+        if rng is not None:
+            rng.check_shape(shape)
         if is_compiled(a):
-            left, right, shape = _batches(xp, a, b)
-            rule, rng = rounding_rule(fmt, scheme, a, self.rng), self.rng if scheme.stochastic else None
-            if rng is not None:
-                rng.check_shape(shape)
             return np.reshape(products.accumulated_matmul(left, right, rule, rng, block), shape)
-        total = xp.zeros((*a.shape[:-1], b.shape[-1]), dtype=a.dtype, device=device(a))
+        total = xp.zeros(shape, dtype=a.dtype, device=device(a))
         for start in range(0, a.shape[-1], block):
             terms = range(start, min(start + block, a.shape[-1]))
-            partial = sum((a[..., k : k + 1] * b[..., k : k + 1, :] for k in terms), xp.zeros_like(total))
-            total = round_to(total + partial, fmt, scheme, self.rng)
+            partial = sum(left[..., k : k + 1] * right[..., k : k + 1, :] for k in terms)
+            total = round_to(total + xp.reshape(partial, shape), fmt, scheme, rng)
         return total
+
+    def _combined(self, operation: Callable[[Any, Any], Array], a: Array, b: Array, v: Array) -> Array:
+        return self._rounded(operation(checks.float64("a", a), checks.float64("b", b)), v)
 
     def _rounded(self, fresh: Array, v: Array) -> Array:
         """Round an array that nothing else refers to, in place."""
@@ -176,7 +184,8 @@ def matmul(a: Array, b: Array, quantum: float | None = None, largest: float | No
 
     Parameters
     ----------
-    a, b : float64 arrays of shapes (..., m, k) and (k, n) or (..., k, n)
+    a, b : float64 arrays of shapes (..., m, k) and (..., k, n), or (k,)
+        As for `numpy.matmul`.
     quantum : float, optional
         A power of two of which every product of an element of `a` and one of `b` is a multiple. Where the largest sum
         that there could be has at most 53 bits above it, every order gives the same bits, and the library's own product
@@ -189,29 +198,40 @@ def matmul(a: Array, b: Array, quantum: float | None = None, largest: float | No
     What is not finite needs no order: a sum with a NaN, or infinities of both signs, is NaN in any order, one with an
     infinity is that infinity.
     """
-    xp = array_namespace(a, b)
+    xp, a, b, shape = _matrices(a, b)
     bound = _largest(xp, a) * (_largest(xp, b) if largest is None else largest) * a.shape[-1]
     if quantum is None:
         exact = _has_quantum(xp, a, _ulp_of_sums(bound))
     else:
         exact = _is_exact(bound, quantum)
-    if exact and b.ndim == 2:
-        return xp.reshape(
-            xp.matmul(xp.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])), b), (*a.shape[:-1], b.shape[-1])
-        )
-    if exact:
-        return xp.matmul(a, b)
-    left, right, shape = _batches(xp, a, b)
-    return xp.reshape(_ordered(xp, left, right), shape)
+    if exact and b.ndim > 2:
+        return xp.reshape(xp.matmul(a, b), shape)
+    left, right = _batches(xp, a, b)
+    return xp.reshape(xp.matmul(left[0, ...], b) if exact else _ordered(xp, left, right), shape)
 
 
-def _batches(xp: Any, a: Array, b: Array) -> tuple[Array, Array, tuple[int, ...]]:
-    """Return matrices as arrays of shapes (batch, m, k) and (batch or 1, k, n), and the shape of their product."""
-    shape = (*a.shape[:-1], b.shape[-1])
+def _matrices(a: Array, b: Array) -> tuple[Any, Array, Array, tuple[int, ...]]:
+    """Return the namespace of the operands, those with at least two axes, and the shape of their product."""
+    a, b = checks.float64_array("a", a), checks.float64_array("b", b)
+    xp = array_namespace(a, b)
+    try:
+        leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        if 0 in (a.ndim, b.ndim) or a.shape[-1] != b.shape[-2:][0]:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"a and b have shapes {a.shape} and {b.shape}; must be (..., m, k) and (..., k, n)") from None
+    shape = (*leading, *a.shape[-2:-1], *b.shape[-2:][1:])
+    a = a if a.ndim > 1 else a[None, :]
+    return xp, a, b if b.ndim > 1 else b[:, None], shape
+
+
+def _batches(xp: Any, a: Array, b: Array) -> tuple[Array, Array]:
+    """Return matrices as arrays of shapes (batch, m, k) and (batch or 1, k, n)."""
     if b.ndim == 2:
-        return xp.reshape(a, (1, math.prod(a.shape[:-1]), a.shape[-1])), b[None, ...], shape
-    b = xp.broadcast_to(b, (*a.shape[:-2], *b.shape[-2:]))
-    return *(xp.reshape(c, (math.prod(c.shape[:-2]), *c.shape[-2:])) for c in (a, b)), shape
+        return xp.reshape(a, (1, math.prod(a.shape[:-1]), a.shape[-1])), b[None, ...]
+    leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a, b = (xp.broadcast_to(c, (*leading, *c.shape[-2:])) for c in (a, b))
+    return tuple(xp.reshape(c, (math.prod(leading), *c.shape[-2:])) for c in (a, b))
 
 
 def _is_exact(bound: float, quantum: float) -> bool:

@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 from srlib import checks
 from srlib.arithmetic import matmul
-from srlib.descent import iterates, significant
+from srlib.descent import gradient_at, iterates, numbers_at, significant
 from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.problems import distance
@@ -206,11 +206,11 @@ def certify(
     lipschitz = checks.positive("lipschitz", lipschitz)
     options = {"stepsize": checks.positive("stepsize", stepsize), "fmt": fmt, **schemes}
     walk = iterates(problem, x0, steps=steps, rng=rng, progress=progress, **options)
-    optimum = significant(problem.f(minimiser))
+    optimum = significant(numbers_at(problem, "f", minimiser))
     constants, states = [], []  # type: ignore[var-annotated]
     with np.errstate(all="ignore"):  # a gradient of 0 shows as NaN
         for x in walk:
-            states.append([significant(problem.f(x)) - optimum, significant(distance(x, minimiser))])
+            states.append([significant(numbers_at(problem, "f", x)) - optimum, significant(distance(x, minimiser))])
             if len(constants) < steps:
                 constants.append(_constants(problem, x, lipschitz, smoothness, options))
     beta, eta, c = (np.array(values) for values in zip(*constants, strict=True))
@@ -220,7 +220,7 @@ def certify(
 
 def _constants(problem: Problem, x: Array, lipschitz: float, smoothness: Array, options: dict[str, Any]) -> list[Array]:
     xp, stepsize = array_namespace(x), options["stepsize"]
-    g = problem.gradient(x)
+    g = gradient_at(problem, x)
     mean, variance = total_error(x, g, **options)
     square = xp.sum(g * g, axis=-1)
     beta = -xp.sum(g * mean, axis=-1) / (stepsize * square)

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array, is_writeable_array
+from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_array, is_writeable_array
 
 from srlib.typing import Array
 
@@ -46,7 +46,7 @@ def real_array(name: str, value: Any) -> Array:
     if type(value) is np.ndarray and value.dtype in _REAL:  # nothing to do, and soon done
         return value
     x = np.asarray(value) if isinstance(value, float | np.floating) else value
-    if not is_array_api_obj(x):
+    if not is_array_api_obj(x) or isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is {_brief(value)}; must be a float or an array of float32 or float64")
     if is_numpy_array(x) and not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
@@ -59,6 +59,21 @@ def real_array(name: str, value: Any) -> Array:
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def float64(name: str, value: Any) -> Any:
+    """Return a Python number, or an array of float64 as `real_array` does; raise TypeError for anything else."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return value
+    return float64_array(name, value)
+
+
+def float64_array(name: str, value: Any) -> Array:
+    """Return `value` as `real_array` does; raise TypeError if it is not of float64."""
+    x = real_array(name, value)
+    if x.dtype != (np.float64 if isinstance(x, np.ndarray) else array_namespace(x).float64):
+        raise TypeError(f"{name} is of {x.dtype}; must be of float64")
+    return x
+
+
 def unwrapped(x: Array) -> Array:
     """Return a NumPy array without axes as a scalar, and any other array as it is."""
     return x if x.ndim else x[()]
@@ -68,6 +83,13 @@ def same_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
     """Raise ValueError if an array has not the shape that another argument gives."""
     if value.shape != shape:
         raise ValueError(f"{name} has shape {value.shape}; must be {shape}, the shape of x")
+
+
+def same_place(name: str, value: Array, x: Array) -> None:
+    """Raise TypeError if an array is of another library, or on another device, than `x` is."""
+    if (array_namespace(value), device(value)) != (array_namespace(x), device(x)):
+        found, wanted = (f"a {type(array).__name__} on {device(array)}" for array in (value, x))
+        raise TypeError(f"{name} is {found}; must be {wanted}, as x is")
 
 
 def output(out: Array, x: Array) -> None:

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from srlib.cache import kept_for_all_sources
+from srlib.cache import kept
 from srlib.philox import INCREMENTS, MULTIPLIERS
 from srlib.rules import NUMBERS, Rule
 
@@ -29,9 +29,7 @@ _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
 
-def jit(function):
-    """Compile a function, and keep the code."""
-    return kept_for_all_sources(numba.njit(nogil=True, cache=True, boundscheck=False)(function))
+jit = partial(kept, numba.njit(nogil=True, cache=True, boundscheck=False))
 
 
 _Grid = namedtuple("_Grid", (*NUMBERS, "inside", "flushed"))  # the numbers and the layout of a `Rule`
@@ -275,10 +273,10 @@ def make_grid(numbers, layout):
 
 
 @jit
-def deterministic_block(source, target, grid):
+def deterministic_block(source, target, grid, directed):
     """Round away from zero where theta is above the threshold of the sign of x, or at it and the significand odd.
 
-    With a threshold above 1, a finite number beyond the largest becomes that.
+    If it is `directed`, and not None, a finite number that goes toward zero becomes the largest at most.
     """
     for i in range(source.size):
         magnitude = _abs(source[i])
@@ -287,8 +285,10 @@ def deterministic_block(source, target, grid):
         half = significand * _like(theta, 0.5)
         away = (theta > threshold) | ((theta == threshold) & (half != _floor(half)))
         rounded = (outer if away else significand) * gap
-        inward = (threshold > _like(theta, 1.0)) & (rounded < _like(theta, np.inf))
-        target[i] = _finish(source[i], rounded, grid.largest if inward else grid.overflow, grid)
+        overflow = grid.overflow
+        if directed is not None:
+            overflow = grid.largest if (threshold > 1) & (rounded < np.inf) else overflow
+        target[i] = _finish(source[i], rounded, overflow, grid)
 
 
 @jit
@@ -328,13 +328,13 @@ def draw_words(words, start, count, draw, stream):
 
 
 @jit
-def _deterministic(begin, end, x, out, room, numbers, layout):
+def _deterministic(begin, end, x, out, room, numbers, layout, directed):
     """Round elements begin to end; `room` is BLOCK where `out` is also `x`, else 0."""
     scratch, grid = np.empty(room, x.dtype), make_grid(numbers, layout)
     for start in range(begin, end, BLOCK):
         count = min(BLOCK, end - start)
         source, target = _part(x, start, count, scratch), out[start : start + count]
-        deterministic_block(source, target, grid)
+        deterministic_block(source, target, grid, directed)
 
 
 @jit
@@ -357,7 +357,7 @@ def _stochastic(begin, end, x, v, out, room, numbers, layout, biased, draw, stre
 
 
 @jit
-def _step(begin, end, x, g, out, t, signed, layout, numbers2, biased2, draw2, numbers3, biased3, draw3, stream):
+def _step(begin, end, x, g, out, t, signed, layout, numbers2, variant2, draw2, numbers3, variant3, draw3, stream):
     """Write fl(x − fl(t·g)) for elements begin to end; `signed` is None if the outer rounding takes no direction.
 
     `draw2`, `draw3` are None if the inner, the outer rounding needs no words.
@@ -373,20 +373,20 @@ def _step(begin, end, x, g, out, t, signed, layout, numbers2, biased2, draw2, nu
         for i in range(count):
             source[i] = t * slope[i]
         if draw2 is None:
-            deterministic_block(source, moved, grid2)
+            deterministic_block(source, moved, grid2, variant2)
         else:
             word = draw_words(words, start, count, draw2, stream)
-            stochastic_block(source, None, moved, word, grid2, biased2, bits)
+            stochastic_block(source, None, moved, word, grid2, variant2, bits)
         for i in range(count):
             source[i] = now[i] - moved[i]
         if draw3 is None:
-            deterministic_block(source, target, grid3)
+            deterministic_block(source, target, grid3, variant3)
         else:
             word = draw_words(words, start, count, draw3, stream)
             if signed is None:
-                stochastic_block(source, None, target, word, grid3, biased3, bits)
+                stochastic_block(source, None, target, word, grid3, variant3, bits)
             else:
-                stochastic_block(source, moved, target, word, grid3, biased3, bits)
+                stochastic_block(source, moved, target, word, grid3, variant3, bits)
         start += count
 
 
@@ -405,7 +405,7 @@ def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool
     flat, slope = x.ravel(), g.ravel()
     out, sites = np.empty_like(flat), []
     for rule in (multiply, update):
-        sites += rule.numbers, rule.biased, rng.take() if rule.stochastic else None
+        sites += rule.numbers, rule.variant, rng.take() if rule.stochastic else None
     constants = float(stepsize), True if signed else None, multiply.layout
     arguments = flat, slope, out, *constants, *sites, stream_of(flat.size, rng)
     in_threads(flat.size, lambda begin, end: _step(begin, end, *arguments))
@@ -447,12 +447,12 @@ def round_array(x, v, out, rule: Rule, rng=None):
 
 def round_flat(x, v, out, room: int, rule: Rule, rng) -> None:
     """Round a contiguous array with one axis to another; `room` is BLOCK if `out` is also `x` or `v`, else 0."""
-    numbers, layout, biased, stochastic = rule
+    numbers, layout, variant, stochastic = rule
     size = x.size
     if stochastic:
-        span, arguments = _stochastic, (x, v, out, room, numbers, layout, biased, rng.take(), stream_of(size, rng))
+        span, arguments = _stochastic, (x, v, out, room, numbers, layout, variant, rng.take(), stream_of(size, rng))
     else:
-        span, arguments = _deterministic, (x, out, room, numbers, layout)
+        span, arguments = _deterministic, (x, out, room, numbers, layout, variant)
     if size < _SMALL:
         span(0, size, *arguments)  # soon done
     else:

@@ -170,7 +170,7 @@ def skeleton(
     stepsizes, biases = _each_step("stepsize", stepsize, steps), _each_step("eps", eps, steps)
 
     def step(x: Array, number: int) -> Array:
-        g = problem.gradient(x)
+        g = gradient_at(problem, x)
         return x - stepsizes[number] * g - biases[number] * fmt.ulp(x) * array_namespace(x).sign(g)
 
     return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record)
@@ -197,9 +197,9 @@ def _history(problem: Problem, walk: Iterator[Array], steps: int, record: int) -
             stagnated.append(_unchanged(before, x, len(problem.shape)))
         if number in recorded:
             with np.errstate(all="ignore"):
-                objectives.append(significant(problem.f(x)))
+                objectives.append(significant(numbers_at(problem, "f", x)))
                 if hasattr(problem, "error"):
-                    errors.append(significant(problem.error(x)))
+                    errors.append(significant(numbers_at(problem, "error", x)))
         before = x
     error = np.array(errors) if errors else None
     return History(before, np.array(sorted(recorded)), np.array(objectives), error, np.array(stagnated))
@@ -228,10 +228,8 @@ def _sites(
 
 
 def _start(problem: Problem, x0: Array, fmt: Format, rng: Philox | None) -> Array:
-    x = checks.real_array("x0", x0)
+    x = checks.float64_array("x0", x0)
     xp = array_namespace(x)
-    if x.dtype != xp.float64:
-        raise TypeError(f"x0 is of {x.dtype}; must be of float64")
     ensemble = problem.shape if rng is None or rng.replicates is None else (len(rng.replicates), *problem.shape)
     if x.shape not in (problem.shape, ensemble):
         allowed = " or ".join(map(str, dict.fromkeys([problem.shape, ensemble])))
@@ -243,10 +241,41 @@ def _step(
     problem: Problem, x: Array, stepsize: float, first: Arithmetic, second: Arithmetic, third: Arithmetic
 ) -> Array:
     if hasattr(problem, "rounded_gradient"):
-        g = problem.rounded_gradient(x, first)
+        g = like_points("rounded_gradient", problem.rounded_gradient(x, first), x)
     else:
-        g = first.round(problem.gradient(x))
+        g = first.round(gradient_at(problem, x))
     return descend(x, g, stepsize, second, third)
+
+
+def gradient_at(problem: Problem, x: Array) -> Array:
+    """Return the gradient; raise TypeError or ValueError if it is no float64 array of the shape of `x`."""
+    return like_points("gradient", problem.gradient(x), x)
+
+
+def like_points(name: str, g: Array, x: Array) -> Array:
+    """Return what a function has made of points; raise TypeError or ValueError if not float64 of the shape of `x`."""
+    g = checks.float64_array(f"{name}(x)", g)
+    if g.shape != x.shape:
+        raise ValueError(f"{name}(x) has shape {g.shape} for x of shape {x.shape}{_wrong_axis(g.shape, x.shape)}")
+    return g
+
+
+def numbers_at(problem: Problem, name: str, x: Array) -> Array:
+    """Return ``f(x)`` or ``error(x)`` of a problem; raise ValueError if that is not one number for each point."""
+    found, wanted = getattr(problem, name)(x), x.shape[: x.ndim - len(problem.shape)]
+    if np.shape(found) != wanted:
+        axes = _wrong_axis(np.shape(found), wanted)
+        raise ValueError(
+            f"{name}(x) has shape {np.shape(found)} for x of shape {x.shape}, points of {problem.shape}{axes}"
+        )
+    return found
+
+
+def _wrong_axis(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    if len(found) != len(wanted):
+        return f"; must have {len(wanted)} axes: {wanted}"
+    axis = next(i for i, (have, need) in enumerate(zip(found, wanted, strict=True)) if have != need)
+    return f"; must be {wanted}: axis {axis} has length {found[axis]}, not {wanted[axis]}"
 
 
 def _unchanged(x: Array, moved: Array, ndim: int) -> np.ndarray:

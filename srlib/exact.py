@@ -11,6 +11,7 @@ from scipy.sparse.linalg import splu
 
 from srlib import checks
 from srlib.bounds import outcomes
+from srlib.descent import like_points
 from srlib.formats import Format
 from srlib.rounding import round_to
 from srlib.schemes import Scheme, prob_up
@@ -65,7 +66,7 @@ class ExactLaw:
         where f is not finite.
         """
         with np.errstate(all="ignore"):
-            values = np.asarray(f(self.values), dtype=np.float64)
+            values = _numbers_at("f", f, self.values)
         laws = self.distributions(x0, steps)
         return np.array([law[law > 0] @ values[law > 0] for law in laws])
 
@@ -139,7 +140,7 @@ class ExactLaw:
         array of shape (steps + 1, states)
         """
         with np.errstate(all="ignore"):
-            values = np.asarray(f(self.values), dtype=np.float64)
+            values = _numbers_at("f", f, self.values)
         least = [np.where(np.isnan(values), np.inf, values)]
         for _ in range(checks.integer("steps", steps, 0)):
             least.append(np.minimum.reduceat(least[-1][self.matrix.indices], self.matrix.indptr[:-1]))
@@ -201,9 +202,10 @@ def exact_law(
     finite = fmt.values()
     one = getattr(objective, "shape", None) == (1,)
     with np.errstate(all="ignore"):
-        g = objective.gradient(finite[:, None])[:, 0] if one else objective.gradient(finite)
+        points = finite[:, None] if one else finite
+        g = np.reshape(_numbers_at("gradient", objective.gradient, points), finite.shape)
     rows, ends, weights = np.arange(len(finite)), [], []
-    for g_hat, p1 in _outcomes(np.asarray(g, dtype=np.float64), fmt, gradient, scale):
+    for g_hat, p1 in _outcomes(g, fmt, gradient, scale):
         for u_hat, p2 in _outcomes(stepsize * g_hat, fmt, multiply, scale):
             for moved, p3 in _outcomes(finite - u_hat, fmt, update, scale, u_hat):
                 ends.append(moved)
@@ -218,6 +220,11 @@ def exact_law(
     data = np.concatenate([weights, np.ones(len(absorbing))])
     places = np.concatenate([starts + first, absorbing]), np.concatenate([columns, absorbing])
     return ExactLaw(values, coo_array((data, places), shape=shape).tocsr())
+
+
+def _numbers_at(name: str, function: Callable[[Array], Array], points: Array) -> np.ndarray:
+    """Return the numbers of a function, or truth values as numbers, as float64, checked to be one for each point."""
+    return like_points(name, np.asarray(function(points), dtype=np.float64), points)
 
 
 def _outcomes(

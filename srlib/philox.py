@@ -19,6 +19,8 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
 _ONE = range(1)
+_LIMITS = {"seed": (0, 2**64 - 1), "bits": (1, 32), "draws": (0, 2**64 - 1)}
+MOST_ELEMENTS = 2**34  # of a replicate
 
 
 def philox4x32(counter: tuple[Array, Array, Array, Array], key: tuple[int, int]) -> tuple[Array, Array, Array, Array]:
@@ -67,7 +69,7 @@ class Philox:
     seed, bits : int
     replicates : range or None
     draws : int
-        How many draws have been taken; it may be set, to go on where another stream stopped.
+        How many draws have been taken; it may be set, to go on where another stream stopped, as the others may be.
 
     Raises
     ------
@@ -76,29 +78,42 @@ class Philox:
     """
 
     def __init__(self, seed: int, replicates: int | range | None = None, bits: int = 32) -> None:
-        self.seed = checks.integer("seed", seed, 0, 2**64 - 1)
-        self.bits = checks.integer("bits", bits, 1, 32)
-        self.replicates = None if replicates is None else _replicate_range(replicates)
-        self.draws = 0
+        self.replicates: range | None = replicates  # type: ignore[assignment]
+        self.seed, self.bits, self.draws = seed, bits, 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "replicates":
+            value = None if value is None else _replicate_range(value)
+        elif name in _LIMITS:
+            value = checks.integer(name, value, *_LIMITS[name])
+        else:
+            raise AttributeError(f"a Philox has no {name}; must be one of replicates, {', '.join(_LIMITS)}")
+        self.__dict__[name] = value
 
     def __repr__(self) -> str:
         return f"Philox({self.seed}, replicates={self.replicates}, bits={self.bits}, draws={self.draws})"
 
     def take(self) -> int:
         """Return the number of the next draw, which is then taken."""
-        self.draws += 1
-        return self.draws - 1
+        draw = self.draws
+        self.__dict__["draws"] = draw + 1  # needs no check
+        return draw
 
     def numbers(self) -> range:
         """Return the replicate numbers, those along the leading axis of an array; just 0 without replicates."""
         return _ONE if self.replicates is None else self.replicates
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError if the leading axis of an array of this shape is not the replicate axis."""
+        """Raise ValueError if an array of this shape has another axis than the replicates' first, or needs more words.
+
+        The words of a replicate begin again after 2^34 elements.
+        """
         if self.replicates is not None and shape[:1] != (len(self.replicates),):
             raise ValueError(
                 f"x has shape {shape}; its first axis must be the {len(self.replicates)} replicates of rng"
             )
+        if math.prod(shape[self.replicates is not None :]) > MOST_ELEMENTS:
+            raise ValueError(f"x has shape {shape}; a replicate must have at most 2^34 elements, as there are words")
 
     def words(self, x: Array) -> Array:
         """Take a draw and return the random words of its elements.
@@ -115,7 +130,7 @@ class Philox:
         Raises
         ------
         ValueError
-            If the leading axis of `x` has another length than there are replicates.
+            If the leading axis of `x` has another length than there are replicates, or one has over 2^34 elements.
         """
         self.check_shape(x.shape)
         draw, numbers = self.take(), self.numbers()

@@ -35,8 +35,8 @@ class DiagonalQuadratic:
     """
 
     def __init__(self, curvatures: Array, minimiser: Array) -> None:
-        self.curvatures = checks.real_array("curvatures", curvatures)
-        self.minimiser = checks.real_array("minimiser", minimiser)
+        self.curvatures = checks.float64_array("curvatures", curvatures)
+        self.minimiser = checks.float64_array("minimiser", minimiser)
         xp = array_namespace(self.curvatures, self.minimiser)
         if self.curvatures.ndim != 1 or self.curvatures.shape != self.minimiser.shape:
             shapes = f"{self.curvatures.shape} and {self.minimiser.shape}"
@@ -76,8 +76,8 @@ class DenseQuadratic:
     """
 
     def __init__(self, matrix: Array, minimiser: Array) -> None:
-        self.matrix = checks.real_array("matrix", matrix)
-        self.minimiser = checks.real_array("minimiser", minimiser)
+        self.matrix = checks.float64_array("matrix", matrix)
+        self.minimiser = checks.float64_array("minimiser", minimiser)
         xp = array_namespace(self.matrix, self.minimiser)
         if self.matrix.shape != 2 * self.minimiser.shape or self.minimiser.ndim != 1:
             shapes = f"{self.matrix.shape} and {self.minimiser.shape}"
@@ -169,7 +169,7 @@ def matrix_with_spectrum(eigenvalues: Array, seed: int) -> np.ndarray:
     eigenvalues : float64 array of shape (n,)
     seed : int
     """
-    eigenvalues = np.asarray(checks.real_array("eigenvalues", eigenvalues))
+    eigenvalues = np.asarray(checks.float64_array("eigenvalues", eigenvalues))
     n, rng = len(eigenvalues), Philox(seed)
     with mpmath.workprec(100):
         cosines = np.array([float(mpmath.cospi(mpmath.mpf(k) / (2 * n))) for k in range(4 * n)])
@@ -200,8 +200,8 @@ class LogisticLoss:
     """
 
     def __init__(self, features: Array, labels: Array) -> None:
-        self.features = checks.real_array("features", features)
-        self.labels = checks.real_array("labels", labels)
+        self.features = checks.float64_array("features", features)
+        self.labels = checks.float64_array("labels", labels)
         xp = array_namespace(self.features, self.labels)
         if self.features.ndim != 2 or self.labels.shape != self.features.shape[:1]:
             shapes = f"{self.features.shape} and {self.labels.shape}"

@@ -69,7 +69,7 @@ def ordered_matmul(a, b):
 
 
 @jit
-def _accumulated(lines, columns, a, b, out, block, numbers, layout, biased, draw, stream):
+def _accumulated(lines, columns, a, b, out, block, numbers, layout, variant, draw, stream):
     """Accumulate part of the products a[i] @ b[i]: some lines, counted over all i, and columns of the result.
 
     After each `block` terms the sums are rounded, by the words of draw after draw; `draw` is None if they need none.
@@ -95,9 +95,9 @@ def _accumulated(lines, columns, a, b, out, block, numbers, layout, biased, draw
                 if draw is not None:
                     element = line * across + start
                     word = draw_words(words, element, count, draw + k // block, stream)
-                    stochastic_block(exact, None, total, word, grid, biased, stream[4])
+                    stochastic_block(exact, None, total, word, grid, variant, stream[4])
                 else:
-                    deterministic_block(exact, total, grid)
+                    deterministic_block(exact, total, grid, variant)
             out[line // rows, line % rows, start : start + count] = total
 
 
@@ -115,7 +115,7 @@ def accumulated_matmul(a, b, rule: Rule, rng, block: int):
     out = np.empty((a.shape[0], a.shape[1], b.shape[2]))
     lines, columns, draws = out.shape[0] * out.shape[1], out.shape[2], -(-a.shape[2] // block)
     draw = rng.draws if rule.stochastic else None
-    arguments = a, b, out, block, rule.numbers, rule.layout, rule.biased, draw, stream_of(out.size, rng)
+    arguments = a, b, out, block, rule.numbers, rule.layout, rule.variant, draw, stream_of(out.size, rng)
     work = 8 * a.size * columns
     if columns > lines:
         in_threads(columns, lambda *part: _accumulated((0, lines), part, *arguments), work, unit=128)

@@ -10,9 +10,9 @@ from array_api_compat import array_namespace, is_cupy_array
 
 from srlib import checks, gpu, reference
 from srlib.formats import Format, carrier
-from srlib.philox import Philox
+from srlib.philox import MOST_ELEMENTS, Philox
 from srlib.rules import Rule, make_rule
-from srlib.schemes import Scheme, direction
+from srlib.schemes import DIRECTED, Scheme, direction
 from srlib.typing import Array, ArrayLike
 
 try:
@@ -117,6 +117,8 @@ def _round_plain(x: Any, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -> A
         return None
     if rule.stochastic and not (type(rng) is Philox and (rng.replicates is None or len(rng.replicates) == shape[0])):
         return None
+    if x.size > MOST_ELEMENTS:
+        return None
     if not scheme.signed:
         v = None
     elif v is None:
@@ -162,10 +164,10 @@ def _parsed_once(fmt: Format | str, scheme: Scheme | str, carrier: str) -> tuple
     fmt, scheme = Format.parse(fmt), Scheme.parse(scheme)
     fmt.check_carrier(np.empty(0, carrier))
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow]
-    eps = scheme.eps if scheme.signed or scheme.eps else None
+    variant = scheme.signed or scheme.eps > 0 or scheme.name in DIRECTED
     thresholds = _THRESHOLDS.get(scheme.name, (0.0, 0.0))
     numbers = fmt.precision, fmt.emin, fmt.subnormals, fmt.largest, overflow
-    rule = make_rule(carrier, *numbers, scheme.stochastic, eps, thresholds)
+    rule = make_rule(carrier, *numbers, scheme.stochastic, variant, scheme.eps, thresholds)
     return fmt, scheme, rule
 
 

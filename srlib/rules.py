@@ -23,7 +23,7 @@ class Rule(NamedTuple):
 
     numbers: np.ndarray  # `NUMBERS`, of the carrier's type: one array, which a kernel takes faster than its elements
     layout: tuple[bool | None, bool | None]  # whether the format is well inside the carrier; has no subnormals
-    biased: bool | None  # whether a stochastic scheme adds something to theta
+    variant: bool | None  # whether a stochastic scheme adds something to theta; whether a deterministic one is directed
     stochastic: bool
 
 
@@ -35,19 +35,20 @@ def make_rule(
     largest: float,
     overflow: float,
     stochastic: bool,
-    eps: float | None,
+    variant: bool,
+    eps: float,
     thresholds: tuple[float, float],
 ) -> Rule:
     """Return the rule of a format and a scheme for "float32" or "float64"; see `Rule`.
 
-    `eps` is None if nothing is added to theta; `thresholds` are those of positive and negative numbers.
+    `thresholds` are those of positive and negative numbers.
     """
     real = np.dtype(carrier).type
     smallest = 2.0**emin
     scales = smallest, 2.0 ** (precision - 2), 2.0 ** (1 - precision), 0 if subnormals else smallest
-    numbers = np.array([*scales, largest, overflow, *thresholds, eps or 0], real)
+    numbers = np.array([*scales, largest, overflow, *thresholds, eps], real)
     # With subnormals, and 2^(p − 1 − e) a normal number of the carrier for all its exponents e, even that of infinity,
     # and no theta that underflows.
     inside = subnormals and precision > 2 and 0 <= precision - 1 - emin < np.finfo(real).maxexp
     layout = True if inside else None, None if subnormals else True
-    return Rule(numbers, layout, None if eps is None else True, stochastic)
+    return Rule(numbers, layout, variant or None, stochastic)

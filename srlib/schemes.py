@@ -13,9 +13,9 @@ from srlib import checks
 from srlib.formats import Format
 from srlib.typing import Array, ArrayLike
 
-_DIRECTED = ("RZ", "RU", "RD")
+DIRECTED = ("RZ", "RU", "RD")
 _STOCHASTIC = ("SR", "SR_eps", "signed_SR_eps")
-SCHEMES = ("RN", *_DIRECTED, *_STOCHASTIC)
+SCHEMES = ("RN", *DIRECTED, *_STOCHASTIC)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Scheme:
     eps: float = 0.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.name, str) and "(" in self.name:
+            raise ValueError(f"scheme is {self.name!r}; must be a name alone: Scheme.parse takes one with eps")
         checks.choice("scheme", self.name, SCHEMES)
         if isinstance(self.eps, bool) or not isinstance(self.eps, Real):
             raise TypeError(f"eps is {self.eps!r}; must be a real number")
@@ -208,7 +210,7 @@ def direction(scheme: Scheme, v: Array, x: Array) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If the scheme is signed and `v` is missing, or `v` is not real or not of the shape of `x`.
+        If the scheme is signed and `v` is missing, or `v` is not real, or not of the shape of `x` and where that is.
     """
     if v is None:
         if scheme.signed:
@@ -216,6 +218,7 @@ def direction(scheme: Scheme, v: Array, x: Array) -> Array:
         return None
     v = checks.real_array("v", v)
     checks.same_shape("v", v, x.shape)
+    checks.same_place("v", v, x)
     return v if scheme.signed else None
 
 
