@@ -88,8 +88,8 @@ def same_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
 def same_place(name: str, value: Array, x: Array) -> None:
     """Raise TypeError if an array is of another library, or on another device, than `x` is."""
     if (array_namespace(value), device(value)) != (array_namespace(x), device(x)):
-        found, wanted = (f"a {type(array).__name__} on {device(array)}" for array in (value, x))
-        raise TypeError(f"{name} is {found}; must be {wanted}, as x is")
+        found, wanted = (f"of {type(array).__module__.split('.')[0]} on {device(array)}" for array in (value, x))
+        raise TypeError(f"{name} is an array {found}; must be one {wanted}, as x is")
 
 
 def output(out: Array, x: Array) -> None:

@@ -495,3 +495,56 @@ def test_the_number_of_threads_does_not_change_an_accumulated_product():
 def test_an_accumulator_that_makes_no_sense_is_refused(options, error, message):
     with pytest.raises(error, match=message):
         Arithmetic("binary8").matmul(np.ones((2, 2)), np.ones((2, 2)), **options)
+
+
+UNSUITABLE = {
+    "float32": (lambda x: x.astype(np.float32), "is of float32; must be of float64"),
+    "integers": (lambda x: x.astype(np.int64), "is of int64; must be of float32 or float64"),
+    "masked": (lambda x: np.ma.masked_less(x, 0), "is a MaskedArray; must be a float or an array"),
+    "text": (lambda x: "1.0", "is '1.0'; must be a float or an array"),
+    "bool": (lambda x: True, "is True; must be a float or an array"),
+}
+OPERANDS = {name: (0,) if name in ("round", "exp", "sum") else (0, 1) for name in SIGNED} | {"maximum": (0, 1)}
+
+
+@pytest.mark.parametrize(("operation", "place"), [(name, i) for name, places in OPERANDS.items() for i in places])
+@pytest.mark.parametrize("kind", UNSUITABLE)
+def test_an_operand_is_of_float64_whatever_the_operation(operation, place, kind):
+    spoil, message = UNSUITABLE[kind]
+    operands, rng = [sample("binary8", (4, 4)), sample("binary8", (4, 4), seed=1)], Philox(1)
+    operands[place] = spoil(operands[place])
+    site = Arithmetic("binary8", "SR", rng)
+    options = {"sum": {"axis": 1}, "accumulated": {"accumulator": "bfloat16"}}.get(operation, {})
+    method = getattr(site, {"accumulated": "matmul"}.get(operation, operation))
+    with pytest.raises(TypeError, match=message):
+        method(*operands[: len(OPERANDS[operation])], **options)
+    assert rng.draws == 0
+
+
+LEFT = [(5,), (4, 5), (1, 5), (2, 4, 5), (3, 1, 4, 5)]
+RIGHT = [(5,), (5, 3), (5, 1), (2, 5, 3), (1, 5, 3), (3, 2, 5, 3)]
+
+
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("right", RIGHT)
+@pytest.mark.parametrize("library", [np.asarray, array_api_strict.asarray])
+def test_a_product_has_the_shape_that_numpy_gives_it(left, right, library):
+    """In order, exact and accumulated: binary8 by BLAS, wide formats in index order."""
+    for fmt in ("binary8", "binary32"):
+        a, b = sample(fmt, left), sample(fmt, right, seed=1)
+        expected = np.matmul(a, b)
+        for options in ({}, {"accumulator": "binary64"}, {"accumulator": "binary64", "block": 3}):
+            found = np.asarray(Arithmetic("binary64").matmul(library(a), library(b), **options))
+            assert found.shape == expected.shape
+            np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-14)
+        one = Arithmetic(fmt, "SR", Philox(3)).matmul(library(a), library(b))
+        assert_same_bits(np.asarray(one), round_to(np.asarray(matmul(a, b)), fmt, "SR", Philox(3)))
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [((4, 5), (4, 5)), ((5,), (4,)), ((), (5,)), ((5,), ()), ((2, 4, 5), (3, 5, 2)), ((3, 4), (3,))]
+)
+@pytest.mark.parametrize("options", [{}, {"accumulator": "bfloat16"}])
+def test_operands_that_do_not_fit_are_refused_in_one_line(left, right, options):
+    with pytest.raises(ValueError, match=r"a and b have shapes .*; must be \(..., m, k\) and \(..., k, n\)$"):
+        Arithmetic("binary8").matmul(np.ones(left), np.ones(right), **options)

@@ -5,6 +5,7 @@ import ml_dtypes
 import numba
 import numpy as np
 import pytest
+import scipy.optimize
 import threadpoolctl
 from scipy.special import softmax
 
@@ -367,3 +368,54 @@ def test_progress_wraps_the_steps():
 def test_bad_parameters_are_refused(changes, error, message):
     with pytest.raises(error, match=message):
         run(**changes)
+
+
+def with_returns(**changes):
+    """The quadratic with other results of its functions; without `error` unless that is one of them."""
+
+    class Spoilt:
+        shape = QUADRATIC.shape
+
+        def f(self, x):
+            return changes.get("f", lambda y: y)(QUADRATIC.f(x))
+
+        def gradient(self, x):
+            return changes.get("gradient", lambda y: y)(QUADRATIC.gradient(x))
+
+    for name in changes.keys() - {"f", "gradient"}:
+        setattr(Spoilt, name, lambda self, x, *rest, name=name: changes[name](x))
+    return Spoilt()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"gradient": lambda g: g[..., :1]},
+            ValueError,
+            r"gradient\(x\) has shape \(4, 1\) .*: axis 1 has length 1, not 3",
+        ),
+        ({"gradient": lambda g: g[0]}, ValueError, r"gradient\(x\) has shape \(3,\) .*; must have 2 axes: \(4, 3\)"),
+        ({"gradient": lambda g: g.astype(np.float32)}, TypeError, r"gradient\(x\) is of float32; must be of float64"),
+        ({"gradient": lambda g: g.tolist()}, TypeError, r"gradient\(x\) is a list; must be a float or an array"),
+        (
+            {"f": lambda f: f.sum()},
+            ValueError,
+            r"f\(x\) has shape \(\) for x of shape \(4, 3\), points of \(3,\); must have 1",
+        ),
+        ({"f": lambda f: f[:2]}, ValueError, r"f\(x\) has shape \(2,\) .*; must be \(4,\): axis 0 has length 2, not 4"),
+        ({"error": lambda x: x}, ValueError, r"error\(x\) has shape \(4, 3\) for x of shape \(4, 3\)"),
+        ({"rounded_gradient": lambda x: x[..., :1]}, ValueError, r"rounded_gradient\(x\) has shape \(4, 1\)"),
+    ],
+)
+def test_what_a_problem_returns_must_have_its_shape(changes, error, message):
+    rng = Philox(1, 4)
+    with pytest.raises(error, match=message):
+        run(with_returns(**changes), rng=rng)
+    assert rng.draws == 0
+
+
+def test_an_objective_of_scipy_that_takes_points_along_the_first_axis_is_refused_and_not_misread():
+    problem = with_returns(f=lambda _: scipy.optimize.rosen(np.ones((4, 3))))
+    with pytest.raises(ValueError, match=r"f\(x\) has shape \(3,\) for x of shape \(4, 3\)"):
+        run(problem)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import coo_array
 
-from srlib import DiagonalQuadratic, Format, Philox, exact_law, gradient_descent
+from srlib import DiagonalQuadratic, Format, Huber, Philox, exact_law, gradient_descent
 from srlib.exact import ExactLaw
 
 
@@ -361,3 +361,19 @@ def test_the_best_policy_is_the_best_of_all_paths():
 def test_unreachable_targets_take_infinitely_many_steps():
     law = exact_law(Quadratic(1.0, 0.0), "binary8", 2.0**-5, gradient="RN", multiply="RN", update="RN")
     assert np.isinf(law.fewest_steps([law.state(0.0)])[law.state(1.0)])
+
+
+class Gathering:
+    """A slope and an objective that are one number for all points."""
+
+    def gradient(self, x):
+        return np.sum(x)
+
+
+def test_a_function_that_is_not_one_number_for_each_point_is_refused():
+    with pytest.raises(ValueError, match=r"gradient\(x\) has shape \(\) for x of shape \(247,\)"):
+        exact_law(Gathering(), "binary8", 0.1)
+    law = exact_law(Huber(1.0, 0.5), "binary8", 0.25)
+    with pytest.raises(ValueError, match=r"f\(x\) has shape \(\)"):
+        law.expected(np.sum, 1.0, 2)
+    assert law.expected(lambda x: x > 1, 2.0, 0) == [1.0]

@@ -53,3 +53,26 @@ def test_without_numba_the_specification_serves_with_one_warning_and_the_same_bi
     assert said.stdout.split() == [value.hex() for value in results()]
     assert said.stderr.count("UserWarning") == 1
     assert "Numba cannot be imported: NumPy arrays are rounded by slow reference code" in said.stderr
+
+
+UNCHANGED = """
+import os, sys
+before = dict(os.environ)
+{first}
+import numba
+cache = numba.config.CACHE_DIR
+import srlib, srlib.products
+assert srlib.round_to(1.1, "binary8") == 1.0
+assert dict(os.environ) == before and numba.config.CACHE_DIR == cache
+if {windows}:
+    assert not hasattr(os, "getuid")
+"""
+
+
+@pytest.mark.parametrize("first", ["import numba", "import srlib"])
+@pytest.mark.parametrize("windows", [False, True])
+def test_importing_srlib_changes_nothing_in_the_process(first, windows):
+    """On Windows `os` has no getuid."""
+    program = ("import os; del os.getuid\n" if windows else "") + UNCHANGED.format(first=first, windows=windows)
+    said = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr

@@ -1,3 +1,5 @@
+import copy
+import pickle
 import re
 
 import array_api_strict
@@ -142,3 +144,45 @@ def test_uniform_numbers_lie_strictly_between_0_and_1():
 def test_bad_parameters_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         Philox(**({"seed": 1} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("draws", 1.5, TypeError, "draws is 1.5; must be an integer"),
+        ("draws", -1, ValueError, "draws is -1; must be from 0 to 18446744073709551615"),
+        ("draws", True, TypeError, "draws is True; must be an integer"),
+        ("bits", 40, ValueError, "bits is 40; must be from 1 to 32"),
+        ("seed", 2**64, ValueError, "seed is 18446744073709551616; must be from 0"),
+        ("replicates", 0, ValueError, "replicates is 0; must be from 1"),
+        ("draw", 3, AttributeError, "a Philox has no draw; must be one of replicates, seed, bits, draws"),
+    ],
+)
+def test_what_is_set_later_is_checked_too(name, value, error, message):
+    rng = Philox(1, 3)
+    before = repr(rng)
+    with pytest.raises(error, match=message):
+        setattr(rng, name, value)
+    assert repr(rng) == before
+
+
+def test_what_is_set_later_holds():
+    rng = Philox(1)
+    rng.seed, rng.replicates, rng.bits, rng.draws = 5, 2, 7, 9
+    other = Philox(5, 2, 7)
+    other.draws = 9
+    x = np.full((2, 300), 1.1)
+    np.testing.assert_array_equal(round_to(x, "binary8", "SR", rng), round_to(x, "binary8", "SR", other))
+    assert copy.copy(rng).draws == pickle.loads(pickle.dumps(rng)).draws == 10
+
+
+@pytest.mark.parametrize(
+    ("shape", "replicates"), [((2**34 + 1,), None), ((2, 2**17, 2**17 + 1), 2), ((2, 2**34), None)]
+)
+def test_more_elements_than_a_replicate_has_words_are_refused(shape, replicates):
+    rng, x = Philox(1, replicates), np.broadcast_to(np.float32(1.1), shape)
+    for use in (rng.words, lambda x: round_to(x, "binary8", "SR", rng)):
+        with pytest.raises(ValueError, match=r"a replicate must have at most 2\^34 elements"):
+            use(x)
+    assert rng.draws == 0
+    rng.check_shape((2**34,) if replicates is None else (2, 2**34))

@@ -508,6 +508,7 @@ def test_thresholds_just_below_certainty_are_told_apart(threshold, expected):
 
 
 X = np.linspace(-2, 2, 6).reshape(2, 3)
+ELSEWHERE = array_api_strict.Device("device1")
 READ_ONLY = np.zeros((2, 3))
 READ_ONLY.flags.writeable = False
 
@@ -564,6 +565,23 @@ def with_own_memory(value):
         ({"v": X[:, :2]}, ValueError, r"v has shape \(2, 2\); must be \(2, 3\)"),
         ({"v": np.arange(6).reshape(2, 3)}, TypeError, "v is of int64; must be of float32 or float64"),
         ({"out": np.ma.zeros((2, 3))}, TypeError, "out is a MaskedArray; must be an array of the same kind as x"),
+        ({"x": np.ma.masked_less(X, 0)}, TypeError, "x is a MaskedArray; must be a float or an array of float32"),
+        ({"v": np.ma.masked_less(X, 0)}, TypeError, "v is a MaskedArray; must be a float or an array of float32"),
+        (
+            {"scheme": "signed_SR_eps(0.1)", "v": array_api_strict.asarray(X)},
+            TypeError,
+            r"v is an array of array_api_strict on .*; must be one of numpy on cpu, as x is",
+        ),
+        (
+            {"x": array_api_strict.asarray(X), "v": X},
+            TypeError,
+            "v is an array of numpy on cpu; must be one of array_api",
+        ),
+        (
+            {"x": array_api_strict.asarray(X), "v": array_api_strict.asarray(X, device=ELSEWHERE)},
+            TypeError,
+            r"v is an array of array_api_strict on .*device1.*; must be one of array_api_strict on .*CPU_DEVICE",
+        ),
     ],
 )
 @pytest.mark.parametrize("own", [False, True], ids=["views", "own memory"])

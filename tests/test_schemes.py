@@ -43,6 +43,11 @@ def test_what_is_no_scheme_is_refused(text, message):
     ("arguments", "error", "message"),
     [
         (("RX",), ValueError, "scheme is 'RX'; must be one of RN"),
+        (
+            ("SR_eps(0.1)",),
+            ValueError,
+            r"scheme is 'SR_eps\(0.1\)'; must be a name alone: Scheme.parse takes one with eps",
+        ),
         (("RN", 0.1), ValueError, "eps is 0.1; must be 0 for RN"),
         (("SR_eps", "0.1"), TypeError, "eps is '0.1'; must be a real number"),
     ],
