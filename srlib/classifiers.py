@@ -84,7 +84,10 @@ class LogisticRegression(_ImageClassifier):
         self._own = labels * labels.shape[0] + xp.arange(labels.shape[0], **place)  # where an image's own logit is
 
     def f(self, x: Array) -> Array:
-        """Return the mean cross-entropy of the unrounded training images: `x` without its last two axes."""
+        """Return the mean cross-entropy of the unrounded training images: `x` without its last two axes.
+
+        exp, log and the mean are the array library's, whose last bits may differ from machine to machine.
+        """
         xp = array_namespace(x)
         z = matmul(x, self._images, largest=_WHITE)
         z /= _WHITE
@@ -162,7 +165,10 @@ class TwoLayerNetwork(_ImageClassifier):
         return np.concatenate([first[0], np.zeros(units), second[0], np.zeros(1)])
 
     def f(self, x: Array) -> Array:
-        """Return the mean cross-entropy of the unrounded training images: `x` without its last axis."""
+        """Return the mean cross-entropy of the unrounded training images: `x` without its last axis.
+
+        exp, log1p and the mean are the array library's, whose last bits may differ from machine to machine.
+        """
         xp = array_namespace(x)
         z = self._logits(x, self._images) / _WHITE
         return xp.mean(binary_cross_entropy(xp, z, self._targets), axis=-1)

@@ -273,7 +273,7 @@ def numbers_at(problem: Problem, name: str, x: Array) -> Array:
 
 def _wrong_axis(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     if len(found) != len(wanted):
-        return f"; must have {len(wanted)} axes: {wanted}"
+        return f"; must be {wanted}, with {len(wanted)} axes"
     axis = next(i for i, (have, need) in enumerate(zip(found, wanted, strict=True)) if have != need)
     return f"; must be {wanted}: axis {axis} has length {found[axis]}, not {wanted[axis]}"
 

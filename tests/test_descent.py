@@ -395,7 +395,7 @@ def with_returns(**changes):
             ValueError,
             r"gradient\(x\) has shape \(4, 1\) .*: axis 1 has length 1, not 3",
         ),
-        ({"gradient": lambda g: g[0]}, ValueError, r"gradient\(x\) has shape \(3,\) .*; must have 2 axes: \(4, 3\)"),
+        ({"gradient": lambda g: g[0]}, ValueError, r"gradient\(x\) has shape \(3,\) .*; must be \(4, 3\), with 2 axes"),
         ({"gradient": lambda g: g.astype(np.float32)}, TypeError, r"gradient\(x\) is of float32; must be of float64"),
         ({"gradient": lambda g: g.tolist()}, TypeError, r"gradient\(x\) is a list; must be a float or an array"),
         (
