@@ -401,7 +401,7 @@ def with_returns(**changes):
         (
             {"f": lambda f: f.sum()},
             ValueError,
-            r"f\(x\) has shape \(\) for x of shape \(4, 3\), points of \(3,\); must have 1",
+            r"f\(x\) has shape \(\) for x of shape \(4, 3\), points of \(3,\); must be \(4,\), with 1",
         ),
         ({"f": lambda f: f[:2]}, ValueError, r"f\(x\) has shape \(2,\) .*; must be \(4,\): axis 0 has length 2, not 4"),
         ({"error": lambda x: x}, ValueError, r"error\(x\) has shape \(4, 3\) for x of shape \(4, 3\)"),
