@@ -43,6 +43,20 @@ def is_record(path: Path) -> bool:
     return _read_record(path) is not None
 
 
+def records_in(directory: Path) -> list[Path]:
+    """Return the paths of the records in a directory, and of what must be one: files beside a figure, broken JSON."""
+    found = sorted(Path(directory).glob("*.json"))
+    return [path for path in found if path.with_suffix(".png").is_file() or is_record(path) or not _is_json(path)]
+
+
+def _is_json(path):
+    try:
+        json.loads(path.read_text())
+    except ValueError:
+        return False
+    return True
+
+
 def load_record(path: Path) -> dict:
     """Return the record beside a figure.
 

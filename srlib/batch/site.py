@@ -14,7 +14,7 @@ import srlib
 from srlib.batch.identity import public_names
 from srlib.batch.plan import find_notebooks, read_notebook
 from srlib.claims import evaluate, ledger, settings_of
-from srlib.records import is_record, load_stamped
+from srlib.records import load_stamped, records_in
 from srlib.report import gallery, results_page
 from srlib.results import table
 
@@ -68,6 +68,8 @@ def _write_source(source, directory, notebooks, figures):
     for name, given in (("notebooks", notebooks), ("figures", figures)):
         (source / name).mkdir(parents=True)
         for place in (given, directory / name):
+            for path in records_in(place):
+                load_stamped(path)  # an error names the record, not its copy
             for path in sorted(place.glob("*.ipynb" if name == "notebooks" else "*")):
                 if path.is_file() and path.name not in ("README.md", "claims.json", "probe.json"):
                     shutil.copy(path, source / name)
@@ -135,7 +137,7 @@ def _provenance(figures, directory):
         for name in manifest["outputs"]:
             made[name] = manifest
     parts = ["# Provenance", _PROVENANCE]
-    for path in sorted(filter(is_record, figures.glob("*.json"))):
+    for path in records_in(figures):
         record = load_stamped(path)
         rows = {"parameters": _listed(record["parameters"]), "versions": _listed(record["versions"])}
         rows |= {"numbers, SHA-256": f"`{record['sha256']}`", "made from, SHA-256": f"`{record.get('identity', '')}`"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from srlib.batch.manifest import problems, read_manifest
 from srlib.batch.store import Store
-from srlib.records import is_record, load_record
+from srlib.records import is_record, load_record, records_in
 from srlib.statistics import mean_band
 
 # What `srlib results` and `srlib claims` write beside the records.
@@ -97,7 +97,7 @@ def compare(one: Path, other: Path) -> list[Comparison]:
 def _records(directory):
     directory = Path(directory)
     inner = directory / "figures" if (directory / "figures").is_dir() else directory
-    found = {path.stem: load_record(path) for path in sorted(inner.glob("*.json")) if is_record(path)}
+    found = {path.stem: load_record(path) for path in records_in(inner)}
     if not found:
         raise FileNotFoundError(f"{directory}: there are no records of figures in it, nor in its figures/")
     return found
@@ -180,11 +180,17 @@ def meaning(found: list[Comparison]) -> str:
     worst = max((comparison.verdict for comparison in found), key=VERDICTS.index)
     count = f"{len(found)} figure{'s' if len(found) > 1 else ''}"
     bad = [c.figure for c in found if c.verdict in ("different", "not comparable")]
+    other = (
+        " One is of another profile."
+        if any(text.startswith("profile is ") for c in found for text in c.details)
+        else ""
+    )
     return {
         "identical": f"All numbers of {count} are identical: this is a reproduction to the bit.",
         "same digits": f"All numbers of {count} agree to nine digits: this is a reproduction up to rounding.",
         "within bands": f"All numbers of {count} agree within their confidence bands: the results are confirmed by "
         "other random numbers.",
         "different": f"{len(bad)} of {count} disagree by more than their bands: this is no reproduction of them.",
-        "not comparable": f"{len(bad)} of {count} disagree or cannot be compared: this is no reproduction of all.",
+        "not comparable": f"{len(bad)} of {count} disagree or cannot be compared: this is no reproduction of all."
+        + other,
     }[worst]

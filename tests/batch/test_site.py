@@ -110,3 +110,14 @@ def test_a_site_with_faults_is_refused_and_leaves_the_one_before(tmp_path, monke
     assert result.exit_code == 1 and result.output == "Error: the site has faults:\na link\n"
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
     assert (tmp_path / "site" / "index.html").read_text() == "before"
+
+
+@pytest.mark.parametrize("damage", ["{", '{"figure": "loss"}'])
+def test_a_site_of_a_damaged_record_names_the_record(tmp_path, damage):
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    (figures / "loss.png").touch()
+    (figures / "loss.json").write_text(damage)
+    result = CliRunner().invoke(main, ["site", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output == f"Error: {figures / 'loss.json'}: is not the record of a figure\n"

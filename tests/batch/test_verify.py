@@ -287,6 +287,26 @@ def test_a_directory_without_records_or_with_a_damaged_one_is_named(tmp_path):
     assert result.exit_code == 2 and "the numbers are not those that its sha256 is of" in result.output
 
 
+@pytest.mark.parametrize("damage", ["", "{", '{"figure": "loss"}', "[]"])
+def test_a_record_that_cannot_be_read_is_named_and_not_passed_over(tmp_path, damage):
+    for name in "ab":
+        record(tmp_path / name, x=CURVE)
+        record(tmp_path / name, "bias", x=CURVE)
+        (tmp_path / name / "loss.png").touch()
+    (tmp_path / "b" / "loss.json").write_text(damage)
+    result = CliRunner().invoke(main, ["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'b' / 'loss.json'}: is not the record of a figure" in result.output
+
+
+def test_batches_of_two_profiles_are_told_apart_in_the_last_line(tmp_path):
+    record(tmp_path / "a", x=CURVE)
+    record(tmp_path / "b", parameters={"profile": "paper"}, x=CURVE)
+    result = CliRunner().invoke(main, ["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].endswith("this is no reproduction of all. One is of another profile.")
+
+
 @pytest.fixture
 def batch(tmp_path):
     """Two jobs as a batch leaves them, one of them a point of a sweep."""
