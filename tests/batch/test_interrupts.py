@@ -23,7 +23,7 @@ def save_figure(figure, name):
         content = hashlib.sha256(f"{figure} {part}".encode()).digest()
         (pathlib.Path(output_dir) / f"{name}_{part}.bin").write_bytes(content)
 """
-KILLS = 10
+KILLS = 6
 
 
 def write_notebook(path, *sources):
