@@ -7,6 +7,7 @@ from .descent import iterates as iterates
 from .descent import skeleton as skeleton
 from .exact import ExactLaw as ExactLaw
 from .exact import exact_law as exact_law
+from .formats import FORMATS as FORMATS
 from .formats import Format as Format
 from .philox import Philox as Philox
 from .problems import DenseQuadratic as DenseQuadratic
@@ -15,7 +16,9 @@ from .problems import Huber as Huber
 from .problems import LogisticLoss as LogisticLoss
 from .problems import nesterov_quadratic as nesterov_quadratic
 from .rounding import round_to as round_to
+from .schemes import SCHEMES as SCHEMES
 from .schemes import Scheme as Scheme
 from .schemes import mean_error as mean_error
 from .schemes import prob_up as prob_up
 from .schemes import variance as variance
+from .version import __version__ as __version__

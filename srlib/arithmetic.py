@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from srlib import checks, elementary
 from srlib.formats import Format
@@ -26,7 +27,7 @@ _EXACT = 53  # bits of a sum that float64 holds
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The arithmetic of a format: operations on float64 arrays of its values, broadcast as NumPy does.
+    """The arithmetic of a format: operations on its values, as float64 arrays or numbers, broadcast as NumPy does.
 
     Parameters
     ----------
@@ -73,6 +74,8 @@ class Arithmetic:
     def maximum(self, a: Array, b: Array) -> Array:
         """Return the larger of a and b, which needs no rounding."""
         a, b = checks.float64("a", a), checks.float64("b", b)
+        if isinstance(a, float) and isinstance(b, float):
+            return np.maximum(a, b)
         xp = array_namespace(a, b)
         return xp.maximum(*(xp.asarray(operand, dtype=xp.float64) for operand in (a, b)))
 
@@ -80,19 +83,31 @@ class Arithmetic:
         """Return fl(exp x), from an exp in float64 that is correctly rounded for formats of up to 16 bits."""
         return self._rounded(_exp_of_values(checks.float64_array("x", x), self.fmt), v)  # type: ignore[arg-type]
 
-    def sum(self, x: Array, axis: int, *, divisor: float = 1.0, v: Array | None = None) -> Array:
-        """Return fl((Σ x) / divisor) along an axis, which is kept with length 1; the sum is rounded once.
+    def sum(
+        self,
+        x: Array,
+        axis: int | tuple[int, ...] | None = None,
+        *,
+        keepdims: bool = False,
+        divisor: float = 1.0,
+        v: Array | None = None,
+    ) -> Array:
+        """Return fl((Σ x) / divisor) along one axis, some or all, as `numpy.sum` has them; the sum is rounded once.
 
         Terms are added in float64, in index order or, where the order cannot matter, in any.
         """
         x = checks.float64_array("x", x)
         xp = array_namespace(x)
-        if _is_exact(_largest(xp, x) * x.shape[axis], self.fmt.quantum):  # type: ignore[union-attr]
-            total = xp.sum(x, axis=axis, keepdims=True)
+        axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+        others = tuple(i for i in range(x.ndim) if i not in axes)
+        terms = math.prod(x.shape[i] for i in axes)
+        if _is_exact(_largest(xp, x) * terms, self.fmt.quantum):  # type: ignore[union-attr]
+            total = xp.sum(x, axis=axes)
         else:
-            ones = xp.ones((x.shape[axis], 1), dtype=x.dtype, device=device(x))
-            total = xp.moveaxis(matmul(xp.moveaxis(x, axis, -1), ones, 0.0), -1, axis)
-        return self._rounded(total / divisor, v)
+            lines = xp.reshape(xp.permute_dims(x, (*others, *axes)), (*(x.shape[i] for i in others), terms))
+            total = matmul(lines, xp.ones(terms, dtype=x.dtype, device=device(x)), 0.0)
+        shape = tuple(1 if i in axes else length for i, length in enumerate(x.shape)) if keepdims else total.shape
+        return self._rounded(xp.reshape(total, shape) / divisor, v)
 
     def matmul(
         self,
@@ -156,12 +171,17 @@ class Arithmetic:
         return total
 
     def _combined(self, operation: Callable[[Any, Any], Array], a: Array, b: Array, v: Array) -> Array:
-        return self._rounded(operation(checks.float64("a", a), checks.float64("b", b)), v)
+        a, b = checks.float64("a", a), checks.float64("b", b)
+        if isinstance(a, float) and isinstance(b, float):
+            a = np.asarray(a)
+        with np.errstate(all="ignore"):  # what overflows is inf or NaN
+            return self._rounded(operation(a, b), v)
 
     def _rounded(self, fresh: Array, v: Array) -> Array:
-        """Round an array that nothing else refers to, in place."""
-        fresh = array_namespace(fresh).asarray(fresh)
-        return round_to(fresh, self.fmt, self.scheme, self.rng, v=v, out=fresh)
+        """Round an array that nothing else refers to, in place, or a number."""
+        if isinstance(fresh, float):
+            return round_to(fresh, self.fmt, self.scheme, self.rng, v=v)
+        return checks.unwrapped(round_to(fresh, self.fmt, self.scheme, self.rng, v=v, out=fresh))
 
 
 def descend(x: Array, g: Array, stepsize: float, multiply: Arithmetic, update: Arithmetic) -> Array:

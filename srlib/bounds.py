@@ -172,10 +172,12 @@ def certify(
     stepsize: float,
     steps: int,
     fmt: Format | str,
+    gradient: Scheme | str = "SR",
+    multiply: Scheme | str = "SR",
+    update: Scheme | str = "SR",
     smoothness: Array | None = None,
     rng: Philox | None = None,
     progress: Callable[..., Any] | None = None,
-    **schemes: Any,
 ) -> Certificate:
     """Run gradient descent and compute the constants of its convergence bound at each state of each replicate.
 
@@ -183,7 +185,7 @@ def certify(
     ----------
     problem
         Convex, with a gradient that is evaluated in float64 and rounded once.
-    x0, stepsize, steps, fmt, rng, progress
+    x0, stepsize, steps, fmt, gradient, multiply, update, rng, progress
         As for `gradient_descent`.
     lipschitz : float
         L, a Lipschitz constant of the gradient.
@@ -193,8 +195,6 @@ def certify(
         A symmetric matrix M, or its diagonal if it has no other elements, with ∇²f ⪯ M everywhere. Then c is that of
         SPEC D8, which charges each component with its own curvature:
         c = 2 − t·gᵀMg/‖g‖² − 2⟨g − tMg, b⟩/(t‖g‖²) − E[eᵀMe]/(t‖g‖²).
-    **schemes
-        ``gradient``, ``multiply`` and ``update``.
 
     Raises
     ------
@@ -204,7 +204,10 @@ def certify(
     if hasattr(problem, "rounded_gradient"):
         raise ValueError("problem rounds every operation of its gradient; must have a gradient that is rounded once")
     lipschitz = checks.positive("lipschitz", lipschitz)
-    options = {"stepsize": checks.positive("stepsize", stepsize), "fmt": fmt, **schemes}
+    minimiser = checks.float64_array("minimiser", minimiser)
+    smoothness = None if smoothness is None else checks.float64_array("smoothness", smoothness)
+    options: dict[str, Any] = {"stepsize": checks.positive("stepsize", stepsize), "fmt": fmt}
+    options |= {"gradient": gradient, "multiply": multiply, "update": update}
     walk = iterates(problem, x0, steps=steps, rng=rng, progress=progress, **options)
     optimum = significant(numbers_at(problem, "f", minimiser))
     constants, states = [], []  # type: ignore[var-annotated]

@@ -1,7 +1,7 @@
 """Checks of what a caller passes: one sentence an error, with the argument, its value and what is allowed."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from numbers import Integral, Real
 from typing import Any
 
@@ -38,16 +38,22 @@ def choice(name: str, value: Any, allowed: Collection[str]) -> str:
 
 
 def real_array(name: str, value: Any) -> Array:
-    """Return `value` as an array of float32 or float64; a scalar becomes a NumPy array without axes.
+    """Return `value` as an array of float32 or float64.
 
-    Big-endian NumPy arrays become native ones. Raises TypeError for anything else, integers and complex numbers
-    included: what they should be rounded in is the caller's to say.
+    Numbers, and lists and tuples of them, become NumPy arrays of float64 (a NumPy scalar of float32 stays one), and
+    big-endian arrays native ones. Raises TypeError for anything else, arrays of integers and complex numbers included:
+    what they should be rounded in is the caller's to say. Raises ValueError if a list is ragged, or float64 does not
+    hold an integer.
     """
-    if type(value) is np.ndarray and value.dtype in _REAL:  # nothing to do, and soon done
+    if type(value) is np.ndarray and value.dtype in _REAL:
         return value
-    x = np.asarray(value) if isinstance(value, float | np.floating) else value
+    x = value
+    if isinstance(value, np.floating):
+        x = np.asarray(value)
+    elif isinstance(value, list | tuple) or _is_number(value):
+        x = _from_numbers(name, value)
     if not is_array_api_obj(x) or isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} is {_brief(value)}; must be a float or an array of float32 or float64")
+        raise TypeError(f"{name} is {_brief(value)}; must be numbers or an array of float32 or float64")
     if is_numpy_array(x) and not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
     xp = array_namespace(x)
@@ -59,11 +65,43 @@ def real_array(name: str, value: Any) -> Array:
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _from_numbers(name: str, value: Any) -> np.ndarray:
+    for leaf in _leaves(value):
+        if not (_is_number(leaf) or (isinstance(leaf, np.ndarray) and leaf.dtype in _REAL)):
+            raise TypeError(f"{name} holds {_brief(leaf)}; must hold real numbers")
+        if isinstance(leaf, Integral) and not _is_held(leaf):
+            raise ValueError(f"{name} holds {_brief(leaf)}; must hold numbers that float64 has")
+    try:
+        return np.array(value, dtype=np.float64)
+    except ValueError:
+        raise ValueError(f"{name} is ragged; must have rows of one length") from None
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _is_held(number: Integral) -> bool:
+    try:
+        return int(float(number)) == int(number)
+    except OverflowError:
+        return False
+
+
 def float64(name: str, value: Any) -> Any:
-    """Return a Python number, or an array of float64 as `real_array` does; raise TypeError for anything else."""
-    if isinstance(value, float | int) and not isinstance(value, bool):
+    """Return a number as a float, or an array of float64 as `real_array` does; raise as that for anything else."""
+    if isinstance(value, float):
         return value
-    return float64_array(name, value)
+    x = float64_array(name, value)
+    return float(x) if _is_number(value) else x
 
 
 def float64_array(name: str, value: Any) -> Array:

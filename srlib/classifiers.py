@@ -112,7 +112,7 @@ class LogisticRegression(_ImageClassifier):
         z = arithmetic.matmul(x, columns, largest=1.0)
         z = arithmetic.subtract(z, xp.max(z, axis=-2, keepdims=True), overwrite=True)
         e = arithmetic.exp(z)
-        p = arithmetic.divide(e, arithmetic.sum(e, axis=-2), overwrite=True)
+        p = arithmetic.divide(e, arithmetic.sum(e, axis=-2, keepdims=True), overwrite=True)
         d = arithmetic.subtract(p, self._targets, overwrite=True)
         return arithmetic.matmul(d, rows, largest=1.0, divisor=rows.shape[0])
 
@@ -202,12 +202,12 @@ class TwoLayerNetwork(_ImageClassifier):
         q = arithmetic.divide(1.0, arithmetic.add(arithmetic.exp(-z), 1.0))
         d = arithmetic.subtract(q, self._targets)
         w2_gradient = arithmetic.matmul(h, xp.matrix_transpose(d), divisor=count)
-        b2_gradient = arithmetic.sum(d, axis=-1, divisor=count)
+        b2_gradient = arithmetic.sum(d, axis=-1, keepdims=True, divisor=count)
         h[h > 0] = 1.0
         b = arithmetic.multiply(xp.matrix_transpose(w2), d)
         b *= h
         w1_gradient = arithmetic.matmul(b, rows, largest=1.0, divisor=count)
-        b1_gradient = arithmetic.sum(b, axis=-1, divisor=count)
+        b1_gradient = arithmetic.sum(b, axis=-1, keepdims=True, divisor=count)
         parts = (w1_gradient, b1_gradient, w2_gradient, b2_gradient)
         return xp.concat([xp.reshape(part, (*x.shape[:-1], -1)) for part in parts], axis=-1)
 

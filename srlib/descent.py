@@ -50,12 +50,25 @@ class History:
         return display.history_html(self)
 
 
-def gradient_descent(problem: Problem, x0: Array, *, steps: int, record: int = 1, **options: Any) -> History:
+def gradient_descent(
+    problem: Problem,
+    x0: Array,
+    *,
+    stepsize: float,
+    steps: int,
+    fmt: Format | str,
+    gradient: Scheme | str = "SR",
+    multiply: Scheme | str = "SR",
+    update: Scheme | str | Callable[[int], Scheme | str] = "SR",
+    rng: Philox | None = None,
+    record: int = 1,
+    progress: Callable[..., Any] | None = None,
+) -> History:
     """Run x⁺ = fl₃(x − fl₂(t·fl₁(∇f(x)))), for a whole ensemble of replicates at once, and record what happens.
 
     Parameters
     ----------
-    problem, x0, steps, **options
+    problem, x0, stepsize, steps, fmt, gradient, multiply, update, rng, progress
         As for `iterates`. The problem may have ``error(x)``, which is recorded too.
     record : int
         Objective and error are computed every so many steps, and at the start and the end.
@@ -74,11 +87,13 @@ def gradient_descent(problem: Problem, x0: Array, *, steps: int, record: int = 1
     >>> from srlib import DiagonalQuadratic
     >>> problem = DiagonalQuadratic(np.ones(3), np.array([1.0, 2.0, 3.0]))
     >>> rng = Philox(seed=1, replicates=4)
-    >>> history = gradient_descent(problem, np.zeros((4, 3)), stepsize=0.5, steps=3, fmt="binary8", rng=rng)
+    >>> history = gradient_descent(problem, [0.0, 0.0, 0.0], stepsize=0.5, steps=3, fmt="binary8", rng=rng)
     >>> history.objective.mean(axis=1)
     array([7.       , 1.75     , 0.65625  , 0.1640625])
     """
-    return _history(problem, iterates(problem, x0, steps=steps, **options), steps, record)
+    sites = {"gradient": gradient, "multiply": multiply, "update": update}
+    walk = iterates(problem, x0, stepsize=stepsize, steps=steps, fmt=fmt, **sites, rng=rng, progress=progress)  # type: ignore[arg-type]
+    return _history(problem, walk, steps, record)
 
 
 def iterates(
@@ -101,7 +116,7 @@ def iterates(
     problem
         Has ``shape``, ``f(x)`` and ``gradient(x)``, and perhaps ``rounded_gradient(x, arithmetic)``, which is then used
         in place of one rounding of the gradient (see `srlib.classifiers`).
-    x0 : float64 array of the shape of a point, or with an axis of the replicates before it
+    x0 : float64 array (or list) of the shape of a point, or with an axis of the replicates before it
         Rounded once, by RN. Its array library is the one that computes.
     stepsize : float
         t, finite and positive; used as it is.

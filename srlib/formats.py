@@ -93,7 +93,9 @@ class Format:
     def parse(cls, text: "str | Format | np.dtype | type") -> "Format":
         """Return the format that a name stands for, such as "binary8" or "fixed(4,4)"; a Format is its own.
 
-        A data type of NumPy or ml_dtypes stands for the format of its values, such as ``ml_dtypes.float8_e5m2``.
+        So do the names that NumPy, ml_dtypes and OCP use, such as "float16", "bf16", "E5M2" or "fp8_e4m3", in any case;
+        and a data type of NumPy or ml_dtypes, such as ``ml_dtypes.float8_e5m2``. E4M3 is OCP's, without infinities;
+        "float8_e4m3" is that of ml_dtypes, which has them.
 
         Raises
         ------
@@ -102,12 +104,11 @@ class Format:
         """
         if isinstance(text, Format):
             return text
-        if isinstance(text, type | np.dtype) and (name := np.dtype(text).name) in _DTYPES:
-            return _DTYPES[name]
-        if isinstance(text, str):
-            if text in FORMATS:
-                return FORMATS[text]
-            if fixed := re.fullmatch(r"fixed\( *(\d+) *, *(\d+) *\)", text):
+        name = np.dtype(text).name if isinstance(text, type | np.dtype) else text
+        if isinstance(name, str):
+            if (lower := name.lower()) in _NAMES:
+                return _NAMES[lower]
+            if fixed := re.fullmatch(r"fixed\( *(\d+) *, *(\d+) *\)", lower):
                 return cls.fixed(int(fixed[1]), int(fixed[2]))
         raise ValueError(f"format is {text!r}; must be a Format, fixed(i,f) or one of {', '.join(FORMATS)}")
 
@@ -222,9 +223,8 @@ class Format:
         significand = xp.floor(scaled)
         return significand * gap, gap, scaled - significand
 
-    def check_carrier(self, x: Array) -> None:
-        """Raise ValueError if arrays of the dtype of `x` cannot hold every value of the format."""
-        name = carrier(x)
+    def check_carrier(self, name: str) -> None:
+        """Raise ValueError if arrays of a type, such as "float32", cannot hold every value of the format."""
         precision, emin, emax = _CARRIERS[name]
         if self.precision > precision:
             raise ValueError(f"format {self} has precision {self.precision}; a {name} array has {precision}")
@@ -236,7 +236,7 @@ class Format:
 
     def _carried(self, x: Array) -> Array:
         y = checks.real_array("x", x)
-        self.check_carrier(y)
+        self.check_carrier(carrier(y))
         return y
 
     @lru_cache(maxsize=64)  # noqa: B019  (formats are few and small)
@@ -247,7 +247,13 @@ class Format:
         return ends.astype(carrier), np.append(self.smallest_subnormal, gaps).astype(carrier)
 
 
-_CARRIERS = {"float32": (24, -126, 127), "float64": (53, -1022, 1023)}
+# Precision, emin and emax of the types that arrays have.
+_CARRIERS = {
+    "float16": (11, -14, 15),
+    "bfloat16": (8, -126, 127),
+    "float32": (24, -126, 127),
+    "float64": (53, -1022, 1023),
+}
 
 
 def carrier(x: Array) -> str:
@@ -266,17 +272,26 @@ _NAMED = (
     Format("binary64", 53, -1022, 1023),
 )
 FORMATS = {fmt.name: fmt for fmt in _NAMED}
-FORMATS["e5m2"] = FORMATS["binary8"]
-_DTYPES = {
-    "float4_e2m1fn": Format("float4_e2m1fn", 2, 0, 2, overflow="saturate"),
-    "float6_e2m3fn": Format("float6_e2m3fn", 4, 0, 2, overflow="saturate"),
-    "float6_e3m2fn": Format("float6_e3m2fn", 3, -2, 4, overflow="saturate"),
-    "float8_e3m4": Format("float8_e3m4", 5, -2, 3),
-    "float8_e4m3": Format("float8_e4m3", 4, -6, 7),
-    "float8_e4m3fn": FORMATS["e4m3"],
-    "float8_e5m2": FORMATS["binary8"],
-    "bfloat16": FORMATS["bfloat16"],
-    "float16": FORMATS["binary16"],
-    "float32": FORMATS["binary32"],
-    "float64": FORMATS["binary64"],
+_NARROWER = (
+    Format("float8_e4m3", 4, -6, 7),
+    Format("float8_e3m4", 5, -2, 3),
+    Format("float6_e2m3fn", 4, 0, 2, overflow="saturate"),
+    Format("float6_e3m2fn", 3, -2, 4, overflow="saturate"),
+    Format("float4_e2m1fn", 2, 0, 2, overflow="saturate"),
+)
+# What else they are called, in lower case.
+_ALIASES = {
+    "binary8": "e5m2 float8_e5m2 fp8_e5m2",
+    "e4m3": "e4m3fn float8_e4m3fn fp8_e4m3 fp8_e4m3fn",
+    "bfloat16": "bf16",
+    "binary16": "float16 fp16 half",
+    "tf32": "tensorfloat32",
+    "binary32": "float32 fp32 single",
+    "binary64": "float64 fp64 double",
+    "float8_e3m4": "e3m4 fp8_e3m4",
+    "float6_e2m3fn": "e2m3 e2m3fn fp6_e2m3",
+    "float6_e3m2fn": "e3m2 e3m2fn fp6_e3m2",
+    "float4_e2m1fn": "e2m1 e2m1fn fp4_e2m1 fp4",
 }
+_NAMES = {fmt.name: fmt for fmt in (*_NAMED, *_NARROWER)}
+_NAMES |= {alias: _NAMES[name] for name, aliases in _ALIASES.items() for alias in aliases.split()}

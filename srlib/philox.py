@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_torch_array
 
 from srlib import checks
 from srlib.typing import Array
@@ -131,7 +131,11 @@ class Philox:
         ------
         ValueError
             If the leading axis of `x` has another length than there are replicates, or one has over 2^34 elements.
+        TypeError
+            If it is a PyTorch tensor, as that library cannot compute with uint64.
         """
+        if is_torch_array(x):
+            raise TypeError("x is a Tensor; must be an array of another library, such as np.empty(x.shape)")
         self.check_shape(x.shape)
         draw, numbers = self.take(), self.numbers()
         xp = array_namespace(x)

@@ -2,13 +2,14 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-from array_api_compat import array_namespace, is_cupy_array
+from array_api_compat import array_namespace, is_cupy_array, is_torch_array
 
-from srlib import checks, gpu, reference
+from srlib import checks, gpu, reference, tensors
 from srlib.formats import Format, carrier
 from srlib.philox import MOST_ELEMENTS, Philox
 from srlib.rules import Rule, make_rule
@@ -26,10 +27,22 @@ _READ = 0x1 | 0x4 | 0x100
 _WRITTEN = _READ | 0x400
 _CARRIERS = {np.dtype(name): name for name in ("float32", "float64")}
 
+_NARROW = ("float16", "bfloat16")
+
 # Thresholds of theta for positive and for negative numbers; theta is always above −1 and never above 2.
 _THRESHOLDS = {"RN": (0.5, 0.5), "RZ": (2.0, 2.0), "RU": (-1.0, 2.0), "RD": (2.0, -1.0)}
 
 
+@overload
+def round_to(
+    x: float | Sequence[Any],
+    fmt: Format | str,
+    scheme: Scheme | str = "RN",
+    rng: Philox | None = None,
+    *,
+    v: Array | None = None,
+) -> Any: ...
+@overload
 def round_to(
     x: ArrayLike,
     fmt: Format | str,
@@ -38,13 +51,24 @@ def round_to(
     *,
     v: Array | None = None,
     out: Array | None = None,
-) -> ArrayLike:
+) -> ArrayLike: ...
+def round_to(
+    x: Array,
+    fmt: Format | str,
+    scheme: Scheme | str = "RN",
+    rng: Philox | None = None,
+    *,
+    v: Array | None = None,
+    out: Array | None = None,
+) -> Array:
     """Round each element to a value of a format (SPEC, Schemes and Randomness).
 
     Parameters
     ----------
-    x : float, or array of float32 or float64
-        A NumPy or CuPy array, or one of another library that follows the array API standard; of any layout.
+    x : number, list of numbers, or array of float32 or float64
+        A NumPy or CuPy array, a PyTorch tensor, or an array of another library that follows the array API standard; of
+        any layout. Numbers and lists are taken as float64. NumPy arrays and tensors may be of float16 and bfloat16 too:
+        they are rounded in float32.
     fmt : Format or str
         One whose values all are values of the dtype of `x`.
     scheme : Scheme or str
@@ -66,7 +90,8 @@ def round_to(
     ------
     TypeError, ValueError
         If `x`, `v` or `out` is not of these types and shapes, `out` is read-only, `rng` or `v` is missing where the
-        scheme needs it, or there is no such format or scheme.
+        scheme needs it, there is no such format or scheme, or a tensor records gradients or is on a device that has no
+        kernel.
 
     Examples
     --------
@@ -80,6 +105,10 @@ def round_to(
     """
     if (rounded := _round_plain(x, fmt, scheme, rng, v, out)) is not None:
         return rounded
+    if is_torch_array(x):
+        return tensors.round_tensor(round_to, x, fmt, scheme, rng, v, out)
+    if getattr(getattr(x, "dtype", None), "name", None) in _NARROW:
+        return _round_narrow(x, fmt, scheme, rng, v, out)
     y = checks.real_array("x", x)
     fmt, scheme, rule = _parsed(fmt, scheme, y)
     v = _like(direction(scheme, v, y), y) if v is not None or scheme.signed else None
@@ -95,6 +124,20 @@ def round_to(
     rounded = reference.round_array(y, fmt, scheme, rng, v)
     if out is None:
         return checks.unwrapped(rounded)
+    out[...] = rounded
+    return out
+
+
+def _round_narrow(x: Array, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -> Any:
+    """Round an array of float16 or bfloat16 in float32, which has all their values."""
+    fmt, x = Format.parse(fmt), np.asarray(x) if isinstance(x, np.generic) else x
+    fmt.check_carrier(x.dtype.name)
+    if out is not None:
+        checks.output(out, x)
+    wide, v = (a.astype(np.float32) if hasattr(a, "dtype") and a.dtype.name in _NARROW else a for a in (x, v))
+    rounded = round_to(wide, fmt, scheme, rng, v=v)
+    if out is None:
+        return checks.unwrapped(rounded.astype(x.dtype))
     out[...] = rounded
     return out
 
@@ -162,7 +205,7 @@ def _parsed(fmt: Format | str, scheme: Scheme | str, x: Array) -> tuple[Format, 
 @lru_cache(maxsize=1024)
 def _parsed_once(fmt: Format | str, scheme: Scheme | str, carrier: str) -> tuple[Format, Scheme, Rule]:
     fmt, scheme = Format.parse(fmt), Scheme.parse(scheme)
-    fmt.check_carrier(np.empty(0, carrier))
+    fmt.check_carrier(carrier)
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow]
     variant = scheme.signed or scheme.eps > 0 or scheme.name in DIRECTED
     thresholds = _THRESHOLDS.get(scheme.name, (0.0, 0.0))

@@ -10,7 +10,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from srlib import checks
-from srlib.formats import Format
+from srlib.formats import Format, carrier
 from srlib.typing import Array, ArrayLike
 
 DIRECTED = ("RZ", "RU", "RD")
@@ -198,7 +198,7 @@ def _prepare(
 ) -> tuple[Array, tuple[Array, Array, Array], Array, Any]:
     """Return x as an array, where it lies, the probability of moving away from zero, and the namespace of x."""
     y, fmt, scheme = checks.real_array("x", x), Format.parse(fmt), Scheme.parse(scheme)
-    fmt.check_carrier(y)
+    fmt.check_carrier(carrier(y))
     v = direction(scheme, v, y)
     located = fmt.locate(y)
     return y, located, scheme.prob_away(y, located, v), array_namespace(y)

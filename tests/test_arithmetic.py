@@ -52,7 +52,7 @@ SIGNED = {
     "multiply": (lambda site, x, y, v: site.multiply(x, y, v=v), np.multiply),
     "divide": (lambda site, x, y, v: site.divide(x, y, v=v), np.divide),
     "exp": (lambda site, x, y, v: site.exp(x, v=v), lambda x, y: np.exp(x)),
-    "sum": (lambda site, x, y, v: site.sum(x, 1, v=v), lambda x, y: x.sum(axis=1, keepdims=True)),
+    "sum": (lambda site, x, y, v: site.sum(x, 1, keepdims=True, v=v), lambda x, y: x.sum(axis=1, keepdims=True)),
     "matmul": (lambda site, x, y, v: site.matmul(x, y.T, v=v), lambda x, y: x @ y.T),
     "accumulated": (lambda site, x, y, v: site.matmul(x, y.T, accumulator="binary64", v=v), lambda x, y: x @ y.T),
 }
@@ -210,7 +210,7 @@ def test_a_sum_that_is_not_exact_is_taken_in_index_order_along_its_axis(subnorma
     x = np.moveaxis(sign * np.random.default_rng(13).uniform(1, 2, (*others, 999)), 2, axis)
     lines = in_order(np.moveaxis(x, axis, 2).reshape(-1, 999), np.ones((999, 1)))
     expected = np.moveaxis(lines.reshape(*others, 1), 2, axis)
-    np.testing.assert_array_equal(Arithmetic(fmt).sum(x, axis), expected)
+    np.testing.assert_array_equal(Arithmetic(fmt).sum(x, axis, keepdims=True), expected)
 
 
 def test_integers_times_numbers_of_few_bits_are_exact_by_blas():
@@ -250,7 +250,7 @@ def test_a_sum_is_rounded_once(name, axis):
     x = sample(name, (3, 4, 5))
     exact = np.apply_along_axis(lambda line: float(sum(map(Fraction, line))), axis, x)
     expected = round_to(np.expand_dims(exact, axis) / 4, name)
-    np.testing.assert_array_equal(Arithmetic(name).sum(x, axis, divisor=4), expected)
+    np.testing.assert_array_equal(Arithmetic(name).sum(x, axis, keepdims=True, divisor=4), expected)
 
 
 @each_name
@@ -393,7 +393,7 @@ OPERATIONS = {
     "multiply": lambda site, x: site.multiply(x, x),
     "divide": lambda site, x: site.divide(x, 3.0),
     "exp": lambda site, x: site.exp(x),
-    "sum": lambda site, x: site.sum(x, 1),
+    "sum": lambda site, x: site.sum(x, 1, keepdims=True),
     "matmul": lambda site, x: site.matmul(x, x.T),
     "accumulated": lambda site, x: Arithmetic("bfloat16", "RN", site.rng).matmul(
         x, x.T, accumulator="bfloat16", scheme="SR"
@@ -500,9 +500,9 @@ def test_an_accumulator_that_makes_no_sense_is_refused(options, error, message):
 UNSUITABLE = {
     "float32": (lambda x: x.astype(np.float32), "is of float32; must be of float64"),
     "integers": (lambda x: x.astype(np.int64), "is of int64; must be of float32 or float64"),
-    "masked": (lambda x: np.ma.masked_less(x, 0), "is a MaskedArray; must be a float or an array"),
-    "text": (lambda x: "1.0", "is '1.0'; must be a float or an array"),
-    "bool": (lambda x: True, "is True; must be a float or an array"),
+    "masked": (lambda x: np.ma.masked_less(x, 0), "is a MaskedArray; must be numbers or an array"),
+    "text": (lambda x: "1.0", "is '1.0'; must be numbers or an array"),
+    "bool": (lambda x: True, "is True; must be numbers or an array"),
 }
 OPERANDS = {name: (0,) if name in ("round", "exp", "sum") else (0, 1) for name in SIGNED} | {"maximum": (0, 1)}
 
@@ -548,3 +548,45 @@ def test_a_product_has_the_shape_that_numpy_gives_it(left, right, library):
 def test_operands_that_do_not_fit_are_refused_in_one_line(left, right, options):
     with pytest.raises(ValueError, match=r"a and b have shapes .*; must be \(..., m, k\) and \(..., k, n\)$"):
         Arithmetic("binary8").matmul(np.ones(left), np.ones(right), **options)
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1, (0, 2), (2, 0), (-1, 1), (), (0, 1, 2)])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("fmt", ["binary8", "binary32"])
+@pytest.mark.parametrize("library", [np.asarray, array_api_strict.asarray])
+def test_a_sum_has_the_axes_that_numpy_gives_it(axis, keepdims, fmt, library):
+    """Exact for binary8, in index order for binary32."""
+    x = sample(fmt, (3, 4, 5))
+    found = np.asarray(Arithmetic("binary64").sum(library(x), axis, keepdims=keepdims))
+    expected = x.sum(axis=axis, keepdims=keepdims)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize(("axis", "message"), [(3, "axis 3 is out of bounds"), ((0, 0), "repeated axis")])
+def test_axes_that_are_not_there_are_refused(axis, message):
+    with pytest.raises(ValueError, match=message):
+        Arithmetic("binary8").sum(np.ones((2, 3, 4)), axis)
+
+
+SCALARS = [
+    ("add", (1.0, 0.125), 1.0), ("subtract", (1, 0.3125), 0.75), ("multiply", (1.25, np.int64(3)), 4.0),
+    ("divide", (1.0, 0.0), np.inf), ("divide", (-1, 0), -np.inf), ("divide", (0.0, 0.0), np.nan),
+    ("multiply", (np.float64(50000.0), 2.0), np.inf), ("maximum", (1, 2.5), 2.5), ("exp", (0,), 1.0),
+    ("exp", (1e9,), np.inf), ("round", (1.1,), 1.0), ("round", (1,), 1.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("operation", "operands", "expected"), SCALARS)
+def test_numbers_are_operands_too_and_overflow_is_silent(operation, operands, expected):
+    found = getattr(Arithmetic("binary8"), operation)(*operands)
+    assert isinstance(found, float)
+    np.testing.assert_equal(float(found), expected)
+
+
+@pytest.mark.parametrize(("operation", "exact"), [("add", np.add), ("divide", np.divide), ("multiply", np.multiply)])
+def test_lists_are_operands_too_and_division_by_zero_is_silent(operation, exact):
+    a, b = [1.0, -2.0, 0.0], [[0.0], [1]]
+    with np.errstate(all="ignore"):
+        expected = round_to(exact(np.array(a), np.array(b)), "binary8")
+    np.testing.assert_array_equal(getattr(Arithmetic("binary8"), operation)(a, b), expected)

@@ -1,3 +1,4 @@
+import inspect
 from pathlib import Path
 
 import array_api_strict
@@ -21,6 +22,7 @@ from srlib import (
     round_to,
     skeleton,
 )
+from srlib.bounds import certify
 
 MNIST = Path(__file__).parents[1] / "data" / "mnist"
 SCHEMES = {"gradient": "SR", "multiply": "SR_eps(0.2)", "update": "signed_SR_eps(0.1)"}
@@ -397,7 +399,7 @@ def with_returns(**changes):
         ),
         ({"gradient": lambda g: g[0]}, ValueError, r"gradient\(x\) has shape \(3,\) .*; must be \(4, 3\), with 2 axes"),
         ({"gradient": lambda g: g.astype(np.float32)}, TypeError, r"gradient\(x\) is of float32; must be of float64"),
-        ({"gradient": lambda g: g.tolist()}, TypeError, r"gradient\(x\) is a list; must be a float or an array"),
+        ({"gradient": lambda g: str(g)}, TypeError, r"gradient\(x\) is a str; must be numbers or an array"),
         (
             {"f": lambda f: f.sum()},
             ValueError,
@@ -419,3 +421,19 @@ def test_an_objective_of_scipy_that_takes_points_along_the_first_axis_is_refused
     problem = with_returns(f=lambda _: scipy.optimize.rosen(np.ones((4, 3))))
     with pytest.raises(ValueError, match=r"f\(x\) has shape \(3,\) for x of shape \(4, 3\)"):
         run(problem)
+
+
+def test_numbers_and_lists_are_points_and_data_too():
+    given = {"stepsize": 0.25, "steps": 5, "fmt": "binary8"}
+    plain = run(DiagonalQuadratic(np.array([1.0, 0.5]), np.array([3.0, -1.0])), np.zeros(2), rng=Philox(2, 3), **given)
+    lists = run(DiagonalQuadratic([1, 0.5], [3, -1]), [0.0, 0], rng=Philox(2, 3), **given)
+    assert_same(lists, plain)
+
+
+def test_an_option_that_is_not_there_is_named_with_the_function_that_was_called():
+    with pytest.raises(TypeError, match=r"^gradient_descent\(\) got an unexpected keyword argument 'step'"):
+        gradient_descent(QUADRATIC, np.zeros(3), step=0.1)
+    for function in (gradient_descent, certify):
+        assert {"stepsize", "fmt", "gradient", "multiply", "update", "rng"} <= inspect.signature(
+            function
+        ).parameters.keys()

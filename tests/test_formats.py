@@ -8,6 +8,7 @@ import oracle
 import pytest
 from gfloat.formats import format_info_bfloat16, format_info_binary16, format_info_ocp_e4m3, format_info_ocp_e5m2
 
+import srlib
 from srlib import Format, round_to
 
 each_format = pytest.mark.parametrize("fmt", oracle.FORMATS, ids=str)
@@ -122,7 +123,7 @@ def test_arrays_of_another_library_stay_on_their_device(dtype):
         (Format.parse("binary64"), np.float32(1), "format binary64 has precision 53; a float32 array has 24"),
         (Format("low", 3, -127, 0), np.float32(1), "format low has exponents from -127 to 0; those of a float32 array"),
         (Format("high", 3, 0, 128), np.float32(1), "format high has exponents from 0 to 128; those of a float32"),
-        (Format.parse("binary8"), 3, "x is 3; must be a float or an array"),
+        (Format.parse("binary8"), "3", "x is '3'; must be numbers or an array"),
     ],
 )
 def test_what_cannot_hold_the_format_is_refused(fmt, x, message):
@@ -240,3 +241,45 @@ def test_a_data_type_parses_to_the_format_of_its_values(dtype):
 def test_what_is_no_format_is_refused_with_what_there_is(text):
     with pytest.raises(ValueError, match=r"must be a Format, fixed\(i,f\) or one of binary8, e4m3, bfloat16"):
         Format.parse(text)
+
+
+CALLED = {
+    "binary8": ("binary8", "e5m2", "E5M2", "float8_e5m2", "FP8_E5M2", ml_dtypes.float8_e5m2),
+    "e4m3": ("E4M3", "e4m3fn", "float8_e4m3fn", "fp8_e4m3", "FP8_E4M3FN", ml_dtypes.float8_e4m3fn),
+    "bfloat16": ("BFloat16", "bf16", "BF16", ml_dtypes.bfloat16),
+    "binary16": ("float16", "half", "fp16", "FP16", "Binary16", np.float16, np.dtype(np.half)),
+    "tf32": ("TF32", "TensorFloat32"),
+    "binary32": ("float32", "single", "fp32", np.float32, np.single),
+    "binary64": ("float64", "double", "fp64", np.float64, float),
+    "float8_e4m3": ("float8_e4m3", ml_dtypes.float8_e4m3),
+    "float8_e3m4": ("e3m4", "float8_e3m4", ml_dtypes.float8_e3m4),
+    "float6_e2m3fn": ("E2M3", "fp6_e2m3", "float6_e2m3fn", ml_dtypes.float6_e2m3fn),
+    "float6_e3m2fn": ("E3M2", "fp6_e3m2", "float6_e3m2fn", ml_dtypes.float6_e3m2fn),
+    "float4_e2m1fn": ("E2M1", "fp4", "fp4_e2m1", "float4_e2m1fn", ml_dtypes.float4_e2m1fn),
+    "fixed(4,4)": ("fixed(4,4)", "Fixed(4, 4)"),
+}
+
+
+@pytest.mark.parametrize(("name", "called"), [(name, called) for name in CALLED for called in CALLED[name]], ids=str)
+def test_formats_have_the_names_that_numpy_ml_dtypes_ocp_and_ieee_give_them(name, called):
+    assert str(Format.parse(called)) == name
+
+
+@pytest.mark.parametrize("dtype", [t for called in CALLED.values() for t in called if isinstance(t, type)])
+def test_a_data_type_is_the_format_of_its_values(dtype):
+    fmt, info = Format.parse(dtype), ml_dtypes.finfo(dtype)
+    assert (fmt.largest, fmt.smallest_normal) == (float(info.max), float(info.smallest_normal))
+    with np.errstate(over="ignore", invalid="ignore"):
+        beyond = float(np.array(4 * fmt.largest if info.bits < 64 else math.inf).astype(dtype))
+    np.testing.assert_equal(float(round_to(4 * fmt.largest, fmt)), beyond)
+
+
+@pytest.mark.parametrize("name", ["float8", "e4m3fnuz", "int8", "", "binary 8", "fixed(4)", list, np.int8, 8, None])
+def test_names_that_stand_for_no_format_are_refused(name):
+    with pytest.raises(ValueError, match=r"^format is .*; must be a Format, fixed\(i,f\) or one of binary8, e4m3, "):
+        Format.parse(name)
+
+
+def test_the_formats_by_name_have_no_aliases():
+    assert list(srlib.FORMATS) == [str(fmt) for fmt in srlib.FORMATS.values()]
+    assert len(set(srlib.FORMATS.values())) == len(srlib.FORMATS) == 7

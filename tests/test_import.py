@@ -1,5 +1,6 @@
 """What importing srlib brings, at once and when it is first used, with Numba and without."""
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,10 @@ def test_importing_srlib_imports_nothing_heavy():
 
 def test_every_public_name_is_there():
     assert {"round_to", "Philox", "Format", "exact_law", "gradient_descent"} <= set(srlib.__all__)
-    assert all(getattr(srlib, name).__module__.startswith("srlib.") for name in srlib.__all__)
+    named = set(srlib.__all__) - {"FORMATS", "SCHEMES", "__version__"}
+    assert all(getattr(srlib, name).__module__.startswith("srlib.") for name in named)
+    assert srlib.__version__ == importlib.metadata.version("srlib")
+    assert srlib.SCHEMES[:2] == ("RN", "RZ") and "SR" in srlib.SCHEMES
     assert set(srlib.__all__) <= set(dir(srlib))
     with pytest.raises(AttributeError, match="round_up"):
         srlib.round_up  # noqa: B018

@@ -4,6 +4,7 @@ from fractions import Fraction
 import array_api_strict
 import gfloat
 import gmpy2
+import ml_dtypes
 import numba
 import numpy as np
 import oracle
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlib import Format, Philox, Scheme, checks, cpu, reference, round_to
+from srlib import Format, Philox, Scheme, checks, cpu, mean_error, prob_up, reference, round_to, variance
 from srlib.rounding import is_compiled, rounding_rule
 from srlib.rules import NUMBERS
 
@@ -525,9 +526,20 @@ def with_own_memory(value):
     [
         ({"x": np.arange(3)}, TypeError, "x is of int64; must be of float32 or float64"),
         ({"x": X + 0j}, TypeError, "x is of complex128; must be"),
-        ({"x": np.float16(1)}, TypeError, "x is of float16; must be"),
-        ({"x": 3}, TypeError, "x is 3; must be a float or an array"),
-        ({"x": [1.0, 2.0]}, TypeError, r"x is \[1.0, 2.0\]; must be a float or an array"),
+        ({"x": np.longdouble(1)}, TypeError, "x is of .*; must be of float32 or float64"),
+        ({"x": True}, TypeError, "x is True; must be numbers or an array"),
+        ({"x": None}, TypeError, "x is None; must be numbers or an array"),
+        ({"x": 1j}, TypeError, "x is 1j; must be numbers or an array"),
+        ({"x": [1.0, None]}, TypeError, "x holds None; must hold real numbers"),
+        ({"x": [1.0, [True]]}, TypeError, "x holds True; must hold real numbers"),
+        ({"x": [np.bool(True)]}, TypeError, r"x holds np.True_; must hold real numbers"),
+        ({"x": ["1.0"]}, TypeError, "x holds '1.0'; must hold real numbers"),
+        ({"x": [1.0, 1j]}, TypeError, "x holds 1j; must hold real numbers"),
+        ({"x": [np.arange(3)]}, TypeError, r"x holds array\(\[0, 1, 2\]\); must hold real numbers"),
+        ({"x": [[1.0, 2.0], [3.0]]}, ValueError, "x is ragged; must have rows of one length"),
+        ({"x": [1.0, [2.0]]}, ValueError, "x is ragged; must have rows of one length"),
+        ({"x": 2**53 + 1}, ValueError, "x holds 9007199254740993; must hold numbers that float64 has"),
+        ({"x": [0.5, 10**400]}, ValueError, "x holds a int; must hold numbers that float64 has"),
         ({"x": "1.0"}, TypeError, "x is '1.0'; must be"),
         ({"x": np.float32(1), "fmt": "binary64"}, ValueError, "precision 53; a float32 array has 24"),
         (
@@ -550,7 +562,7 @@ def with_own_memory(value):
         ),
         ({"scheme": "signed_SR_eps(0.1)"}, ValueError, r"v is missing; signed_SR_eps\(0.1\) needs a direction"),
         ({"scheme": "signed_SR_eps(0.1)", "v": X[0]}, ValueError, r"v has shape \(3,\); must be \(2, 3\)"),
-        ({"scheme": "signed_SR_eps(0.1)", "v": 1}, TypeError, "v is 1; must be a float or an array"),
+        ({"scheme": "signed_SR_eps(0.1)", "v": 1}, ValueError, r"v has shape \(\); must be \(2, 3\)"),
         ({"out": READ_ONLY}, ValueError, "out is read-only; must be writeable"),
         ({"out": np.empty((3, 2))}, ValueError, r"out has shape \(3, 2\); must be \(2, 3\)"),
         ({"out": np.empty((2, 3), np.float32)}, TypeError, "out is of float32; must be of float64"),
@@ -565,8 +577,8 @@ def with_own_memory(value):
         ({"v": X[:, :2]}, ValueError, r"v has shape \(2, 2\); must be \(2, 3\)"),
         ({"v": np.arange(6).reshape(2, 3)}, TypeError, "v is of int64; must be of float32 or float64"),
         ({"out": np.ma.zeros((2, 3))}, TypeError, "out is a MaskedArray; must be an array of the same kind as x"),
-        ({"x": np.ma.masked_less(X, 0)}, TypeError, "x is a MaskedArray; must be a float or an array of float32"),
-        ({"v": np.ma.masked_less(X, 0)}, TypeError, "v is a MaskedArray; must be a float or an array of float32"),
+        ({"x": np.ma.masked_less(X, 0)}, TypeError, "x is a MaskedArray; must be numbers or an array of float32"),
+        ({"v": np.ma.masked_less(X, 0)}, TypeError, "v is a MaskedArray; must be numbers or an array of float32"),
         (
             {"scheme": "signed_SR_eps(0.1)", "v": array_api_strict.asarray(X)},
             TypeError,
@@ -628,3 +640,64 @@ def test_no_memory_is_needed_beside_out(scheme, dtype):
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
+
+
+GIVEN = [
+    (1, 1.0), (1.1, 1.0), (np.int8(5), 5.0), (np.uint64(9), 8.0), (-0.0, -0.0), ([1.1, 2], [1.0, 2.0]),
+    ((1.1, -2.2), [1.0, -2.0]), ([[1.1], [2.2]], [[1.0], [2.0]]), ([np.float32(1.1)], [1.0]), ([], []),
+    ([np.array([1.1, 2.2]), (3, 4)], [[1.0, 2.0], [3.0, 4.0]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "expected"), GIVEN, ids=repr)
+@pytest.mark.parametrize("scheme", ["RN", "SR"])
+def test_numbers_and_lists_of_them_are_taken_as_float64(given, expected, scheme):
+    assert_same_bits(round_to(given, "binary8"), np.asarray(expected, dtype=np.float64))
+    plain = np.array(given, dtype=np.float64)
+    assert_same_bits(round_to(given, "binary8", scheme, Philox(3)), round_to(plain, "binary8", scheme, Philox(3)))
+    assert isinstance(round_to(given, "binary8"), np.ndarray if isinstance(given, list | tuple) else np.float64)
+    for function in (prob_up, mean_error, variance):
+        assert_same_bits(function(given, "binary8", "SR"), function(plain, "binary8", "SR"))
+    for theirs, ours in zip(
+        Format.parse("binary8").neighbours(plain), Format.parse("binary8").neighbours(given), strict=True
+    ):
+        assert_same_bits(ours, theirs)
+    assert_same_bits(Format.parse("binary8").ulp(given), Format.parse("binary8").ulp(plain))
+
+
+NARROW = [
+    (np.float16, fmt) for fmt in ("binary8", "e4m3", "binary16", "fixed(4,4)")
+] + [(ml_dtypes.bfloat16, fmt) for fmt in ("binary8", "e4m3", "bfloat16", "fixed(4,4)")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "fmt"), NARROW)
+@each_scheme
+def test_narrow_arrays_are_rounded_in_float32_and_come_back_in_their_type(dtype, fmt, scheme):
+    with np.errstate(invalid="ignore"):
+        x = np.arange(2**16, dtype=np.uint16).view(dtype).reshape(16, -1)
+    wide = x.astype(np.float32)
+    v = directions(wide).astype(dtype)
+    rng = Philox(4, 16)
+    expected = round_to(wide, fmt, scheme, rng, v=v.astype(np.float32)).astype(dtype)
+    found = round_to(x, fmt, scheme, Philox(4, 16), v=v)
+    assert found.dtype == dtype
+    assert_same_bits(found.astype(np.float64), expected.astype(np.float64))
+    out = x.copy()
+    assert round_to(out, fmt, scheme, Philox(4, 16), v=v, out=out) is out
+    assert_same_bits(out.astype(np.float64), expected.astype(np.float64))
+    one = round_to(x[0, 100], fmt, scheme, Philox(4), v=v[0, 100])
+    assert type(one) is type(x[0, 100])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fmt", "message"),
+    [
+        (np.float16, "bfloat16", "format bfloat16 has exponents from -126 to 127; those of a float16 array"),
+        (np.float16, "tf32", "format tf32 has exponents from -126 to 127"),
+        (ml_dtypes.bfloat16, "binary16", "format binary16 has precision 11; a bfloat16 array has 8"),
+        (ml_dtypes.bfloat16, "binary32", "format binary32 has precision 24; a bfloat16 array has 8"),
+    ],
+)
+def test_a_narrow_array_that_cannot_hold_the_format_is_refused(dtype, fmt, message):
+    with pytest.raises(ValueError, match=message):
+        round_to(np.ones(3, dtype), fmt)

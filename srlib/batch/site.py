@@ -182,7 +182,7 @@ def _index(source, reference):
         f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```"
         for caption, pages in trees.items()
     )
-    return _INDEX.format(questions="\n".join(questions), tree=tree, version=_version())
+    return _INDEX.format(questions="\n".join(questions), tree=tree, version=srlib.__version__)
 
 
 _INDEX = """# srlib
@@ -205,12 +205,6 @@ notebooks use are in the [reference](api/srlib.md).
 
 {tree}
 """
-
-
-def _version():
-    from importlib.metadata import version
-
-    return version("srlib")
 
 
 def _run_sphinx(source, built):
