@@ -13,10 +13,11 @@ bin = $(VENV)/bin
 sources = $(wildcard srlib tests notebooks benchmarks)
 installed = $(VENV)/.installed
 peers = $(VENV)/.peers
+torch = $(VENV)-torch
 one_in_blas = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 one_thread = $(one_in_blas) NUMBA_NUM_THREADS=1
 
-.PHONY: help figures site update test exhaustive mutants test-browser bench bench-gpu lab lint lock clean
+.PHONY: help figures site update test exhaustive mutants test-torch test-browser bench bench-gpu lab lint lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +54,9 @@ exhaustive: $(installed) ## every float32 rounded to the narrow formats, and 150
 mutants: $(installed) ## faults planted by mutmut that the unit tests do not notice (MODULES="schemes statistics")
 	$(one_in_blas) $(bin)/python tests/mutants.py $(MODULES)
 
+test-torch: $(torch)/.installed ## PyTorch tensors; in an environment of its own, as PyTorch is large
+	$(one_in_blas) $(torch)/bin/python -m pytest tests/test_tensors.py -rs
+
 test-browser: $(installed) ## each notebook in JupyterLab, driven in Chromium: change, run, look; pictures in build/lab
 	SCREENSHOTS=build/lab $(bin)/pytest tests/test_lab.py
 
@@ -83,6 +87,13 @@ $(installed): pyproject.toml requirements.lock
 	$(python) -m venv $(if $(wildcard $@),--clear) $(VENV)
 	$(bin)/pip install --quiet --require-hashes -r requirements.lock
 	$(bin)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+# With what the other environment has beside it.
+$(torch)/.installed: $(installed)
+	$(python) -m venv --clear $(torch)
+	$(torch)/bin/pip install --quiet torch==2.13.0
+	ls -d $(abspath $(VENV))/lib/python*/site-packages > $$(ls -d $(torch)/lib/python*/site-packages)/borrowed.pth
 	touch $@
 
 $(peers): $(installed) benchmarks/requirements.lock

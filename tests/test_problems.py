@@ -197,6 +197,10 @@ def test_hubers_function_has_its_derivative_and_is_the_worst_case_of_gradient_de
     assert both.f(np.array([0.25, 2.0])) == 0.25**2 / 2 + 0.5 * 1.75
 
 
+def test_nesterovs_quadratic_has_a_lipschitz_constant_of_1_unless_told_otherwise():
+    np.testing.assert_array_equal(nesterov_quadratic(4).matrix, nesterov_quadratic(4, 1.0).matrix)
+
+
 def test_nesterovs_quadratic_keeps_gradient_descent_in_its_first_components():
     n, lipschitz = 12, 3.0
     problem = nesterov_quadratic(n, lipschitz)
