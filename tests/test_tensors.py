@@ -1,12 +1,15 @@
 """PyTorch tensors are rounded as the arrays of the same numbers, bit for bit: `make test-torch`."""
 
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import oracle
 import pytest
 from test_rounding import assert_same_bits
 
+import srlib
 from srlib import Philox, round_to
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: `make test-torch`")
@@ -200,3 +203,13 @@ def test_a_cuda_tensor_has_the_bits_of_that_of_the_cpu(dtype, scheme):
     assert found.is_cuda and found.dtype == dtype
     for result in (found, out):
         assert_same_bits(as_array(result.cpu()), expected(x, v, "binary8", scheme, Philox(3, 4)))
+
+
+def test_the_example_of_the_readme_rounds_a_model_in_place():
+    _, example = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), flags=re.S)
+    model = torch.nn.Linear(20, 3)
+    before = [as_array(w) for w in model.parameters()]
+    exec(example, {"torch": torch, "srlib": srlib, "model": model, "rng": Philox(5)})
+    rng = Philox(5)
+    for w, x in zip(model.parameters(), before, strict=True):
+        assert_same_bits(as_array(w), round_to(x, "bfloat16", "SR", rng))
