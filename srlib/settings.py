@@ -43,6 +43,13 @@ def _one_or_more(check):
     return checked
 
 
+def _pair(name, given):
+    labels = _one_or_more(lambda name, value: checks.integer(name, value, 0, 255))(name, given)
+    if not (isinstance(labels, list) and len(labels) == len(set(labels)) == 2):
+        raise ValueError(f"{name} is {given!r}; must be two different labels")
+    return labels
+
+
 def _schedules(name, given):
     found = _one_or_more(_one_or_more(_bias))(name, given)
     return [each if isinstance(each, list) else [each] for each in (found if isinstance(found, list) else [found])]
@@ -54,7 +61,7 @@ _CHECKS = {
     **dict.fromkeys(("direction", "minimiser", "near", "position", "start"), checks.real),
     **dict.fromkeys(("condition", "low_stepsize", "stepsize"), checks.positive),
     **dict.fromkeys(("fmt", "low_fmt"), _format),
-    "classes": _one_or_more(lambda name, value: checks.integer(name, value, 0, 255)),
+    "classes": _pair,
     "dataset_dir": checks.text,
     "eps": _one_or_more(_bias),
     "schedules": _schedules,
@@ -140,15 +147,17 @@ class Settings:
             raise ValueError(f"replicate_range is {given!r}; must be [first, last + 1], with first below")
         return range(first, stop)
 
-    def number(self, name: str, most: float = math.inf) -> float:
+    def number(self, name: str, least: float = -math.inf, most: float = math.inf) -> float:
         """Return a parameter that is one number.
 
         Raises
         ------
         TypeError, ValueError
-            If it is none, or above `most`.
+            If it is none, below `least` or above `most`.
         """
         value = checks.real(name, self.parameters[name])
+        if value < least:
+            raise ValueError(f"{name} is {value}; must be at least {least:g}")
         if value > most:
             raise ValueError(f"{name} is {value}; must be at most {most:g}")
         return value
@@ -169,19 +178,23 @@ class Settings:
         self.parameters[name] = values
         return values
 
-    def format(self, name: str, most: int) -> Format:
+    def format(self, name: str, most: int, reaching: float = 0.0) -> Format:
         """Return the format that a parameter names, all of whose values are to be listed.
 
         Raises
         ------
         ValueError
-            If there are more than `most` of them.
+            If there are more than `most` of them, or the largest is less than `reaching`.
         """
         fmt = Format.parse(self.parameters[name])
         count = 2**fmt.precision * (fmt.emax - fmt.emin + 2)
         if count > most:
             raise ValueError(
                 f"{name} is {fmt}, of some {count} values; must have at most {most}, as all are listed here"
+            )
+        if fmt.largest < reaching:
+            raise ValueError(
+                f"{name} is {fmt}, whose largest value is {fmt.largest:g}; must have one from {reaching:g} on"
             )
         return fmt
 

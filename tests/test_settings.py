@@ -1,12 +1,16 @@
+import json
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from srlib import Format
-from srlib.settings import Settings
+from srlib.settings import Settings, resolve_path
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def test_a_parameter_is_as_given_or_as_the_profile_says_and_is_recorded():
@@ -131,6 +135,9 @@ def test_a_parameter_that_must_be_a_value_of_a_format_is_checked():
         ({"units": 0}, "units is 0; must be at least 1"),
         ({"classes": [3, "8"]}, "classes is '8'; must be an integer"),
         ({"classes": [3, 256]}, "classes is 256; must be from 0 to 255"),
+        ({"classes": [3, 3]}, "classes is [3, 3]; must be two different labels"),
+        ({"classes": 3}, "classes is 3; must be two different labels"),
+        ({"classes": [1, 2, 3]}, "classes is [1, 2, 3]; must be two different labels"),
         ({"dataset_dir": 5}, "dataset_dir is 5; must be text"),
     ],
 )
@@ -181,3 +188,38 @@ def test_a_format_with_too_many_values_to_list_is_refused(fmt, count):
     assert settings.format("fmt", most=count) == Format.parse(fmt)
     with pytest.raises(ValueError, match=f"fmt is {fmt}, of some {count} values; must have at most {count - 1}"):
         settings.format("fmt", most=count - 1)
+
+
+def test_a_path_is_relative_to_the_notebooks_of_the_checkout_from_wherever_it_is_not_to_those_that_are_here(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(NOTEBOOKS)
+    assert resolve_path("../data/mnist") == Path("../data/mnist")
+    for place in (NOTEBOOKS.parent, NOTEBOOKS.parent / "tests" / "batch", tmp_path):
+        monkeypatch.chdir(place)
+        assert resolve_path("../data/mnist") == NOTEBOOKS / "../data/mnist"
+        assert resolve_path(str(tmp_path / "mine")) == tmp_path / "mine"
+
+
+@pytest.mark.parametrize("papermill", [{}, {"input_path": "mine.ipynb", "output_path": "mine.ipynb"}])
+def test_paths_in_a_notebook_of_ones_own_are_relative_to_it(tmp_path, monkeypatch, papermill):
+    (tmp_path / "mine.ipynb").write_text(json.dumps({"cells": [], "metadata": {"papermill": papermill}}))
+    monkeypatch.chdir(tmp_path)
+    settings = Settings("quick", "numpy", 1, "figures", pieces="pieces", dataset_dir="data")
+    assert (settings.output_dir, settings.pieces) == (Path("figures"), [Path("pieces")])
+    assert settings.parameters["dataset_dir"] == "data"
+
+
+@pytest.mark.parametrize("content", ['{"cells', '{"metadata": {"papermill": {"input_path": "a", "output_path": "b"}}}'])
+def test_what_papermill_is_writing_here_does_not_make_it_the_directory_of_a_notebook(tmp_path, monkeypatch, content):
+    (tmp_path / "out.ipynb").write_text(content)
+    monkeypatch.chdir(tmp_path)
+    assert resolve_path("../data/mnist") == NOTEBOOKS / "../data/mnist"
+
+
+def test_the_checkout_around_is_before_that_of_the_package(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_index.ipynb").write_text("{}")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    assert resolve_path("figures") == tmp_path / "notebooks" / "figures"
