@@ -21,13 +21,31 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     return int(value)
 
 
+def real(name: str, value: Any) -> float:
+    """Return `value` as a float; raise TypeError if it is no real number, ValueError if not finite."""
+    if not math.isfinite(_real(name, value)):
+        raise ValueError(f"{name} is {value}; must be finite")
+    return float(value)
+
+
 def positive(name: str, value: Any) -> float:
     """Return `value` as a float; raise TypeError if it is no real number, ValueError if not finite and positive."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is {value!r}; must be a real number")
-    if not (math.isfinite(value) and value > 0):  # type: ignore[operator]
+    if not (math.isfinite(_real(name, value)) and value > 0):
         raise ValueError(f"{name} is {value}; must be finite and positive")
     return float(value)
+
+
+def _real(name: str, value: Any) -> Any:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {_brief(value)}; must be a real number")
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    """Return `value`; raise TypeError if it is no text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {_brief(value)}; must be text")
+    return value
 
 
 def choice(name: str, value: Any, allowed: Collection[str]) -> str:

@@ -1,6 +1,8 @@
-"""What a notebook is run with: its parameters, resolved by profile and checked."""
+"""What a notebook is run with: its parameters, resolved by profile and checked, and where the paths among them lead."""
 
+import json
 import math
+from pathlib import Path
 
 import array_api_compat.numpy
 
@@ -8,24 +10,62 @@ from srlib import checks
 from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.rounding import round_to
-from srlib.schemes import Scheme
 
 PROFILES = ("quick", "paper")
 BACKENDS = ("numpy", "cupy")
 
 
-def _check_biases(name, values):
-    for value in values if isinstance(values, list | tuple) else [values]:
-        Scheme("SR_eps", value)
+def _bias(name, value):
+    value = checks.real(name, value)
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} is {value}; must be at least 0 and below 1")
+    return value
 
 
+def _count(name, value):
+    return None if value is None else checks.integer(name, value, 1)  # None is for the profile to decide
+
+
+def _format(name, value):
+    return Format.parse(value).name
+
+
+def _one_or_more(check):
+    """Return a check of a thing or a list of such things."""
+
+    def checked(name, given):
+        if not isinstance(given, list | tuple):
+            return check(name, given)
+        if not given:
+            raise ValueError(f"{name} is {given!r}; must not be empty")
+        return [check(name, value) for value in given]
+
+    return checked
+
+
+def _pair(name, given):
+    labels = _one_or_more(lambda name, value: checks.integer(name, value, 0, 255))(name, given)
+    if not (isinstance(labels, list) and len(labels) == len(set(labels)) == 2):
+        raise ValueError(f"{name} is {given!r}; must be two different labels")
+    return labels
+
+
+def _schedules(name, given):
+    found = _one_or_more(_one_or_more(_bias))(name, given)
+    return [each if isinstance(each, list) else [each] for each in (found if isinstance(found, list) else [found])]
+
+
+_COUNTS = "bits dimension draws images largest_power problems record replicates steps terms units".split()
 _CHECKS = {
-    "fmt": lambda name, value: Format.parse(value),
-    "low_fmt": lambda name, value: Format.parse(value),
-    "eps": _check_biases,
-    "stepsize": checks.positive,
-    "low_stepsize": checks.positive,
-    "stepsizes": lambda name, values: [checks.positive(name, value) for value in values],
+    **dict.fromkeys(_COUNTS, _count),
+    **dict.fromkeys(("direction", "minimiser", "near", "position", "start"), checks.real),
+    **dict.fromkeys(("condition", "low_stepsize", "stepsize"), checks.positive),
+    **dict.fromkeys(("fmt", "low_fmt"), _format),
+    "classes": _pair,
+    "dataset_dir": checks.text,
+    "eps": _one_or_more(_bias),
+    "schedules": _schedules,
+    "stepsizes": _one_or_more(checks.positive),
 }
 
 
@@ -42,15 +82,18 @@ class Settings:
         0 ≤ seed < 2^64.
     output_dir : str
         Directory of the figures; not recorded, as it says nothing about them.
-    pieces : list of str
+    pieces : str or list of str
         Directories with the figures of runs of other replicates, to be taken over; not recorded either.
     **parameters
-        The others; None is for `choose` to resolve. Formats, biases and stepsizes are checked at once.
+        The others; None is for `choose` to resolve. Those whose names the companion's notebooks share (formats, biases,
+        stepsizes, counts) are checked at once.
 
     Attributes
     ----------
     parameters : dict
-        All that decides the numbers, for the record beside each figure.
+        All that decides the numbers, for the record beside each figure: numbers as float or int, whatever they were.
+    output_dir, pieces : Path, list of Path
+        Where they lead; see `resolve_path`.
     xp : module
         The array library of the backend.
 
@@ -65,13 +108,12 @@ class Settings:
     def __init__(self, profile: str, backend: str, seed: int, output_dir: str, *, pieces=(), **parameters):
         checks.choice("profile", profile, PROFILES)
         checks.choice("backend", backend, BACKENDS)
-        checks.integer("seed", seed, 0, 2**64 - 1)
-        for name, check in _CHECKS.items():
-            if name in parameters:
-                check(name, parameters[name])
+        given = {"profile": profile, "backend": backend, "seed": checks.integer("seed", seed, 0, 2**64 - 1)}
+        checked = {name: _CHECKS[name](name, value) for name, value in parameters.items() if name in _CHECKS}
+        self.parameters = given | parameters | checked
         self.xp = array_library(backend)
-        self.output_dir, self.pieces = output_dir, pieces
-        self.parameters = {"profile": profile, "backend": backend, "seed": seed, **parameters}
+        self.output_dir = resolve_path(output_dir)
+        self.pieces = [resolve_path(path) for path in ([pieces] if isinstance(pieces, str) else pieces)]
 
     def choose(self, name: str, *, quick: int, paper: int) -> int:
         """Return a parameter that counts something: as given, or if that is None, as the profile says.
@@ -105,22 +147,101 @@ class Settings:
             raise ValueError(f"replicate_range is {given!r}; must be [first, last + 1], with first below")
         return range(first, stop)
 
+    def number(self, name: str, least: float = -math.inf, most: float = math.inf) -> float:
+        """Return a parameter that is one number.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is none, below `least` or above `most`.
+        """
+        value = checks.real(name, self.parameters[name])
+        if value < least:
+            raise ValueError(f"{name} is {value}; must be at least {least:g}")
+        if value > most:
+            raise ValueError(f"{name} is {value}; must be at most {most:g}")
+        return value
+
+    def numbers(self, name: str, below: float = math.inf) -> list[float]:
+        """Return a parameter that is a list of numbers; one that is a number is a list of one, and recorded as that.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is neither, or a number in it is not less than `below`.
+        """
+        given = self.parameters[name]
+        values = [checks.real(name, value) for value in (given if isinstance(given, list | tuple) else [given])]
+        for value in values:
+            if value >= below:
+                raise ValueError(f"{name} is {value}; must be below {below:g}")
+        self.parameters[name] = values
+        return values
+
+    def format(self, name: str, most: int, reaching: float = 0.0) -> Format:
+        """Return the format that a parameter names, all of whose values are to be listed.
+
+        Raises
+        ------
+        ValueError
+            If there are more than `most` of them, or the largest is less than `reaching`.
+        """
+        fmt = Format.parse(self.parameters[name])
+        count = 2**fmt.precision * (fmt.emax - fmt.emin + 2)
+        if count > most:
+            raise ValueError(
+                f"{name} is {fmt}, of some {count} values; must have at most {most}, as all are listed here"
+            )
+        if fmt.largest < reaching:
+            raise ValueError(
+                f"{name} is {fmt}, whose largest value is {fmt.largest:g}; must have one from {reaching:g} on"
+            )
+        return fmt
+
     def value(self, name: str, fmt: Format) -> float:
         """Return a parameter that must be a finite value of a format.
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If it is none.
         """
-        value = float(self.parameters[name])
-        if not (math.isfinite(value) and round_to(value, fmt) == value):
+        value = checks.real(name, self.parameters[name])
+        if abs(value) > fmt.largest:
             raise ValueError(f"{name} is {value}; must be a value of {fmt}, whose largest is {fmt.largest:g}")
+        if round_to(value, fmt) != value:
+            below, above = (float(neighbour) for neighbour in fmt.neighbours(value))
+            raise ValueError(f"{name} is {value}; must be a value of {fmt}, as are its neighbours {below} and {above}")
         return value
 
     def rng(self, **options) -> Philox:
         """Return a new stream of random words with the seed, and with `options` of `Philox`."""
         return Philox(self.parameters["seed"], **options)
+
+
+def resolve_path(path: str | Path) -> Path:
+    """Return where a path among the parameters of a notebook leads.
+
+    A relative one is relative to the directory of the notebook. That is the current one, if notebooks lie there; else
+    it is taken for the ``notebooks/`` of the companion's checkout, found upward from the current directory or from this
+    package, so that it does not matter where papermill or a kernel was started.
+    """
+    if Path(path).is_absolute():
+        return Path(path)
+    here = Path.cwd()
+    above = [here, *here.parents, *Path(__file__).resolve().parents]
+    checkouts = (place / "notebooks" for place in above if (place / "notebooks" / "00_index.ipynb").is_file())
+    found = Path() if any(map(_is_run_here, here.glob("*.ipynb"))) else next(checkouts, Path())
+    return found / path
+
+
+def _is_run_here(notebook):
+    """Tell whether a notebook belongs where it is, and is not what papermill makes there of one from elsewhere."""
+    try:
+        made = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
+    except (KeyError, OSError, ValueError):
+        return False
+    return made.get("input_path") == made.get("output_path")
 
 
 def array_library(backend: str):

@@ -67,6 +67,7 @@ def test_regenerate_keeps_figures_and_executed_notebooks_and_nothing_else(regene
         "failed/03_bad.ipynb",
         "failed/03_bad.json",
         "failed/03_bad.log",
+        "failed/03_bad/bad.png",
         "figures/bias.png",
         "figures/loss.png",
         "figures/more.png",

@@ -4,6 +4,9 @@ import ast
 import io
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -160,17 +163,24 @@ def test_twenty_replicates_in_one_job_and_as_four_pieces_merged_are_the_same(tmp
     assert again.output.count("  up to date") == 2 * 5
 
 
-def test_logistic_regression_runs_on_data_of_another_size_and_number_of_classes(tmp_path):
+def write_data(directory, shape, classes, count=40, learnable=False):
+    """Write the four files with random images, or with such as are told apart by their first pixels."""
     rng = np.random.default_rng(1)
-    for part, count in (("train", 40), ("t10k", 12)):
-        images, labels = rng.integers(0, 256, (count, 5, 4)), np.arange(count) % 3
-        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
-        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+    for part, size in (("train", count), ("t10k", count // 3)):
+        images, labels = rng.integers(0, 256, (size, *shape)), rng.permutation(np.arange(size) % classes)
+        if learnable:
+            images = 255 * (np.arange(np.prod(shape)) == labels[:, None]).reshape(images.shape)
+        (directory / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (directory / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return str(directory)
+
+
+def test_logistic_regression_runs_on_data_of_another_size_and_number_of_classes(tmp_path):
     (e3,) = [notebook for notebook in DECLARED if notebook.path.stem == "05_logistic_regression"]
-    result = regenerate(tmp_path, 1, [e3], dataset_dir=tmp_path)
+    result = regenerate(tmp_path, 1, [e3], dataset_dir=write_data(tmp_path, (5, 4), 3, 39))
     assert result.exit_code == 0, result.output
     text = (tmp_path / "notebooks" / e3.path.name).read_text()
-    assert "40 training and 12 test images" in text and "5 x 4 pixels, 3 classes, 60 weights" in text
+    assert "39 training and 13 test images" in text and "5 x 4 pixels, 3 classes, 60 weights" in text
 
 
 @pytest.fixture
@@ -200,13 +210,62 @@ def execute(tmp_path, monkeypatch):
     plt.close("all")
 
 
-FORMATS = ["bfloat16", "fixed(4,4)", "e4m3"]
-OTHER = [pytest.param(n, FORMATS[i % 3], id=f"{n.path.stem}-{FORMATS[i % 3]}") for i, n in enumerate(DECLARED)]
+def with_several_biases(notebook):
+    return any(parameter.name == "eps" and parameter.default.startswith("[") for parameter in notebook.parameters)
 
 
-@pytest.mark.parametrize(("notebook", "fmt"), OTHER)
-def test_it_runs_with_another_format_and_one_step(execute, notebook, fmt):
-    execute(notebook, fmt=fmt, steps=1, minimiser=4, start=14)
+SEVERAL = list(filter(with_several_biases, DECLARED))
+assert len(SEVERAL) >= 5
+
+
+# Four values an axis: a notebook gets each of them once in its four runs, and each combines them in another way.
+AXES = {
+    "fmt": ["e4m3", "bfloat16", "fixed(4,4)", "binary16"],
+    "eps": [0, [0.0, 0.3], 0.2, [0.99]],
+    "stepsize": [2.0**-30, 64.0, 0.25, 1.0],
+    "problem": [
+        {"start": 4, "minimiser": 4, "dimension": 1, "condition": 1, "images": 10},  # solved at the start
+        {"start": -14.0, "minimiser": 0.5, "dimension": 30, "condition": 1e12, "largest_power": 8},  # hard
+        {"start": 14, "minimiser": 1, "replicates": 1, "steps": 9, "terms": 100},
+        {"start": 0.0, "minimiser": -2.0, "steps": 1, "problems": 2, "terms": 1},
+    ],
+    "data": [
+        {"shape": (5, 4), "classes": 3},
+        {"shape": (28, 28), "classes": 10},  # as KMNIST
+        {"shape": (2, 3), "classes": 3, "learnable": True},
+        None,  # MNIST
+    ],
+}
+FEW_VALUES = {"bfloat16": "binary8", "binary16": "fixed(5,3)"}  # where a notebook lists states of chains
+LARGEST_STEPSIZE = {"02": 1.0, "07": 1.0, "11": 0.5}
+GRID = [(notebook, turn) for notebook in DECLARED for turn in range(4)]
+
+
+def grid_point(notebook, turn):
+    """The parameters of a run, and what data it is on."""
+    place, number = DECLARED.index(notebook), notebook.path.stem[:2]
+    chosen = {axis: many[(turn + place // (1 + k)) % 4] for k, (axis, many) in enumerate(AXES.items())}
+    fmt, eps, t, problem, data = chosen.values()
+    if number in ("07", "11"):
+        fmt = FEW_VALUES.get(fmt, fmt)
+    if notebook not in SEVERAL and isinstance(eps, list):
+        eps = eps[-1]
+    t = min(t, LARGEST_STEPSIZE.get(number, t))
+    given = {"fmt": fmt, "low_fmt": fmt if turn % 2 else "e4m3", "eps": eps, "schedules": [[0.2, 0.05]]}
+    return given | dict.fromkeys(("stepsize", "low_stepsize", "stepsizes"), t) | problem, data
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")  # NaN, and axes with nothing to show
+@pytest.mark.parametrize(("notebook", "turn"), GRID, ids=[f"{notebook.path.stem}-{turn}" for notebook, turn in GRID])
+def test_it_runs_to_its_last_figure_on_other_data_problems_stepsizes_formats_and_biases(
+    execute, tmp_path, notebook, turn
+):
+    parameters, data = grid_point(notebook, turn)
+    if data:
+        parameters["dataset_dir"] = write_data(tmp_path, **data)
+        parameters["classes"] = [0, data["classes"] - 1]
+    execute(notebook, **parameters)
+    assert {path.stem for path in tmp_path.glob("*.json")} == set(notebook.figures)
 
 
 WHERE_A_FINDING_FAILS = {
@@ -225,26 +284,16 @@ def test_it_ends_with_its_figures_where_a_finding_does_not_hold(execute, tmp_pat
     assert {path.stem for path in tmp_path.glob("*.json")} == set(notebook.figures)
 
 
-def with_several_biases(notebook):
-    return any(parameter.name == "eps" and parameter.default.startswith("[") for parameter in notebook.parameters)
-
-
-SEVERAL = list(filter(with_several_biases, DECLARED))
-assert len(SEVERAL) >= 5
-
-
-@pytest.mark.parametrize("notebook", SEVERAL, ids=lambda notebook: notebook.path.stem)
-def test_it_runs_with_other_biases(execute, notebook):
-    execute(notebook, eps=[0.0, 0.3], seed=2**64 - 1)
-
-
 NONSENSE = {
     "replicates": (0, "replicates is 0; must be at least 1"),
     "fmt": ("binary7", "format is 'binary7'"),
+    "eps": ([], "eps is []; must not be empty"),
+    "start": ("abc", "start is 'abc'; must be a real number"),
     "stepsize": (0.0, "stepsize is 0.0; must be finite and positive"),
+    "stepsizes": ([], "stepsizes is []; must not be empty"),
 }
 HAVING = {name: [n for n in DECLARED if name in {parameter.name for parameter in n.parameters}] for name in NONSENSE}
-assert all(len(having) >= 4 for having in HAVING.values())
+assert all(len(having) >= 2 for having in HAVING.values())
 REFUSED = [
     pytest.param(notebook, name, id=f"{notebook.path.stem}-{name}") for name in HAVING for notebook in HAVING[name]
 ]
@@ -253,14 +302,75 @@ REFUSED = [
 @pytest.mark.parametrize(("notebook", "name"), REFUSED)
 def test_a_parameter_that_makes_no_sense_is_refused(execute, notebook, name):
     value, message = NONSENSE[name]
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises((TypeError, ValueError)) as refused:
         execute(notebook, **{name: value})
     assert message in str(refused.value).splitlines()[0]
 
 
-@pytest.mark.parametrize("name", NONSENSE)
+@pytest.mark.parametrize("name", ["replicates", "fmt", "stepsize"])
 def test_the_command_says_in_one_line_that_a_parameter_makes_no_sense(tmp_path, name):
     value, message = NONSENSE[name]
     result = regenerate(tmp_path, 2, HAVING[name][:2], ["--keep-going"], **{name: value})
     lines = [line for line in result.output.splitlines() if "FAILED" in line]
     assert len(lines) == 2 and all(message in line for line in lines), result.output
+
+
+BEYOND = {
+    "02": ("stepsize", 1.5, "stepsize is 1.5; must be at most 1"),
+    "07": ("stepsize", 1.5, "stepsize is 1.5; must be at most 1"),
+    "08": ("largest_power", 5, "largest_power is 5.0; must be at least 6"),
+    "11": ("stepsizes", [0.5, 1.0], "stepsizes is 1.0; must be below 1"),
+}
+TOO_MANY = {
+    n: ("fmt", "binary32", "fmt is binary32, of some 4278190080 values") for n in ("00", "01", "02", "03", "10", "13")
+}
+TOO_MANY |= {
+    n: ("fmt", "bfloat16", "fmt is bfloat16, of some 65280 values; must have at most 4096") for n in ("07", "11")
+}
+TOO_NARROW = {"07": ("fmt", "fixed(2,2)", "fmt is fixed(2,2), whose largest value is 3.75")}
+ALL_BEYOND = [(number, *case) for cases in (BEYOND, TOO_MANY, TOO_NARROW) for number, case in cases.items()]
+
+
+@pytest.mark.parametrize(("number", "name", "value", "message"), ALL_BEYOND)
+def test_what_a_notebook_cannot_take_is_refused_before_it_computes_anything(execute, number, name, value, message):
+    (notebook,) = [notebook for notebook in DECLARED if notebook.path.stem.startswith(number)]
+    with pytest.raises(ValueError) as refused:
+        execute(notebook, **{name: value})
+    assert str(refused.value).startswith(message)
+    called = [entry.name for entry in refused.traceback]
+    assert {"number", "numbers", "format"} & set(called)
+
+
+@each_notebook
+def test_every_assertion_has_a_message(path):
+    code = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    assertions = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Assert)]
+    assert [ast.unparse(node) for node in assertions if node.msg is None] == []
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--cwd", "notebooks"], ["--cwd", "elsewhere"]], ids=["root", "notebooks", "else"]
+)
+def test_papermill_runs_it_from_anywhere_and_figures_go_to_the_checkout(tmp_path, options):
+    for name in ("notebooks", "elsewhere"):
+        (tmp_path / name).mkdir()
+    for stem in ("00_index", "05_logistic_regression"):
+        shutil.copy(ROOT / "notebooks" / f"{stem}.ipynb", tmp_path / "notebooks")
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    small = {"images": 100, "steps": 1, "replicates": 2}
+    words = [word for name, value in small.items() for word in ("-p", name, str(value))]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "notebooks/05_logistic_regression.ipynb",
+        "out.ipynb",
+        *options,
+        *words,
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = load_record(tmp_path / "build" / "interactive" / "logistic_regression.json")
+    assert record["parameters"]["dataset_dir"] == "../data/mnist"
+    assert str(tmp_path) not in json.dumps([cell for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells])
+    assert not list(tmp_path.parent.glob("build")) and not list(tmp_path.parent.glob("data"))

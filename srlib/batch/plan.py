@@ -384,17 +384,24 @@ def _check_value(notebooks, name, value):
 
 
 def _fits(value, default):
-    """Tell whether a value is of the type of a default; an int is a float too, and None or an expression is any."""
+    """Tell whether a value is of the type of a default: an int is a float too, a number a list of one where the
+    default is a list of numbers, and None or an expression is any."""
     try:
         expected = literal(default)
     except ValueError:
         return True
     if expected is None:
         return True
+    if isinstance(expected, list) and expected and not isinstance(value, list):
+        expected = expected[0] if _is_number(expected[0]) else expected
     if isinstance(value, bool) or isinstance(expected, bool):
         return isinstance(value, bool) and isinstance(expected, bool)
     allowed = {float: int | float, tuple: list}.get(type(expected), type(expected))
     return isinstance(value, allowed)
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_distinct(notebooks, what, names_of):

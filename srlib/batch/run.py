@@ -42,7 +42,8 @@ def run_jobs(
     jobs : sequence of Job
         What to run; the jobs that one needs are among them.
     store : Store
-        Where results go: ``figures/``, ``notebooks/``, ``manifests/``, and ``failed/`` for notebooks executed in part.
+        Where results go: ``figures/``, ``notebooks/``, ``manifests/``, and ``failed/`` for notebooks executed in part
+        and the figures that these have made.
     staging : Path
         Of `staging_directory`.
     executor : concurrent.futures.Executor

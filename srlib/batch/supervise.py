@@ -269,7 +269,7 @@ def _publish(task, store, staged, manifest, code):
     for path in filter(is_record, figures.glob("*.json")):
         parameters = json.loads(path.read_text())["parameters"]
         stamp(path, combined(code, manifest["made_from"]["data"], parameters))
-    notebook = _tidied(staged / f"{job.stem}.ipynb", figures, store, job)
+    notebook = _tidied(staged / f"{job.stem}.ipynb", figures, "../figures", store, job)
     files = {f"figures/{path.relative_to(figures)}": path for path in sorted(figures.rglob("*")) if path.is_file()}
     files[f"notebooks/{job.stem}.ipynb"] = notebook
     outputs = {name: hash_of(path) for name, path in files.items()}
@@ -279,29 +279,45 @@ def _publish(task, store, staged, manifest, code):
     for name in before["outputs"].keys() - outputs.keys():
         store.remove(job.below(name))
     store.write(manifest_name(job), as_bytes(manifest | {"outcome": "ok", "outputs": outputs}))
-    for suffix in ("ipynb", "log", "json"):
-        store.remove(job.below(f"failed/{job.stem}.{suffix}"))
+    _forget_failed(store, job)
+
+
+def _forget_failed(store, job):
+    """Remove what is kept of an earlier failure."""
+    before = read_manifest(store, job.below(f"failed/{job.stem}.json")) or {"outputs": {}}
+    names = [f"failed/{job.stem}.{suffix}" for suffix in ("ipynb", "log", "json")]
+    for name in [*before["outputs"], *names]:
+        store.remove(job.below(name))
+    if store.local is not None:
+        with suppress(OSError):  # it is not there, or somebody else has put something into it
+            (store.local / job.below(f"failed/{job.stem}")).rmdir()
 
 
 def _keep_failed(task, store, staged, manifest):
-    """Keep the notebook as far as it got, its log and what is known of the failure; return where."""
-    job, kept = task.job, {}
+    """Keep notebook and figures as far as it got, its log and what is known of the failure; return where."""
+    job, figures, kept, outputs = task.job, staged / "figures", {}, {}
     with suppress(OSError):
+        _forget_failed(store, job)
         notebook = staged / f"{job.stem}.ipynb"
         if notebook.exists():
             with suppress(ValueError):  # it could not be written as a whole
-                _tidied(notebook, staged / "figures", store, job)
+                _tidied(notebook, figures, job.stem, store, job)
+        for path in sorted(path for path in figures.rglob("*") if path.is_file()):
+            name = f"failed/{job.stem}/{path.relative_to(figures)}"
+            outputs[name] = hash_of(path)
+            store.take(path, job.below(name))
         for what, suffix, path in (("notebook", "ipynb", notebook), ("log", "log", staged / "log")):
             if path.exists():
                 name = job.below(f"failed/{job.stem}.{suffix}")
                 store.take(path, name)
                 kept[what] = store.path(name)
-        store.write(job.below(f"failed/{job.stem}.json"), as_bytes(manifest | {"outcome": "failed"}))
+        made = {"outcome": "failed", "outputs": outputs}
+        store.write(job.below(f"failed/{job.stem}.json"), as_bytes(manifest | made))
     return kept
 
 
-def _tidied(path, figures, store, job):
-    """Let an executed notebook say where its figures are, from where it is, and nothing of when and where it was run.
+def _tidied(path, figures, place, store, job):
+    """Let an executed notebook say that its figures are in `place`, and nothing of when and where it was run.
 
     The same job gives the same bytes, wherever its results go.
     """
@@ -309,7 +325,7 @@ def _tidied(path, figures, store, job):
 
     text = path.read_text(encoding="utf-8")
     up = "/".join([".."] * (1 + job.place.count("/") + bool(job.place)))
-    replaced = {str(figures): "../figures"}
+    replaced = {str(figures): place}
     if store.local is not None:
         replaced[f"{os.path.relpath(store.local, job.notebook.parent)}/{PIECES}/"] = f"{up}/{PIECES}/"
     for here, there in {**replaced, store.place: up}.items():

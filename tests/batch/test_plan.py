@@ -178,6 +178,8 @@ def test_each_job_has_the_values_of_the_parameters_that_its_notebook_has():
         ("'a'", "b"),
         ("True", False),
         ("[0.1]", []),
+        ("[0.1]", 0.2),
+        ("[0.1]", 0),
         ("(1, 2)", [3]),
         ("None", "any"),
         ("2 ** 10", "any"),
@@ -190,7 +192,21 @@ def test_a_value_of_the_type_of_the_default_is_accepted(default, value):
 
 @pytest.mark.parametrize(
     ("default", "value"),
-    [("1", 0.5), ("1", "x"), ("1", True), ("0.5", "x"), ("0.5", None), ("'a'", 1), ("True", 1), ("[0.1]", 0.1)],
+    [
+        ("1", 0.5),
+        ("1", "x"),
+        ("1", True),
+        ("0.5", "x"),
+        ("0.5", None),
+        ("'a'", 1),
+        ("True", 1),
+        ("[0.1]", "x"),
+        ("[0.1]", True),
+        ("[3, 8]", 0.5),
+        ("[[0.1]]", 0.1),
+        ("[True]", 1),
+        ("[]", 1),
+    ],
 )
 def test_a_value_of_another_type_than_the_default_is_refused(default, value):
     with pytest.raises(ValueError, match=r"parameter 'width' is .*; must be of the type of its default, "):

@@ -157,13 +157,27 @@ def test_a_manifest_has_origin_and_the_hash_of_every_output(outcomes, out, noteb
     assert names(out / "manifests") == ["one.json", "two.json"]
 
 
-def test_a_notebook_that_fails_is_kept_as_far_as_it_got_and_leaves_no_figures(outcomes, out):
+def test_a_notebook_that_fails_is_kept_as_far_as_it_got_and_its_figures_are_no_results(outcomes, out):
     assert outcomes["bad"].figures == ()
     assert outcomes["bad"].notebook == str(out / "failed" / "bad.ipynb")
     assert "ValueError: no such format" in Path(outcomes["bad"].log).read_text()
     cells = nbformat.read(out / "failed" / "bad.ipynb", as_version=4).cells
     assert [cell.source for cell in cells if cell.get("outputs")] == [BAD]
     assert not list((out / "figures").glob("unfinished*"))
+
+
+@pytest.mark.parametrize("name", ["bad", "dies"])
+def test_the_figures_made_before_a_failure_are_beside_the_notebook_which_says_where(outcomes, out, name):
+    assert names(out / "failed" / name) == ["unfinished.json", "unfinished.pdf", "unfinished.png"]
+    cells = nbformat.read(out / "failed" / f"{name}.ipynb", as_version=4).cells
+    (injected,) = [cell.source for cell in cells if "injected-parameters" in cell.metadata.get("tags", ())]
+    assert f'output_dir = "{name}"' in injected
+    known = json.loads((out / "failed" / f"{name}.json").read_text())
+    assert known["outcome"] == "failed"
+    assert known["outputs"] == {
+        f"failed/{name}/{path.name}": sha256(path.read_bytes()).hexdigest()
+        for path in (out / "failed" / name).iterdir()
+    }
 
 
 def test_a_failure_is_told_in_one_line_with_the_number_of_the_cell_in_jupyter(outcomes):
@@ -173,7 +187,7 @@ def test_a_failure_is_told_in_one_line_with_the_number_of_the_cell_in_jupyter(ou
 def test_a_kernel_that_dies_is_told_with_the_cell_that_it_died_in(outcomes, out):
     assert outcomes["dies"].problem == "cell [5]: the kernel died"
     assert names(out / "failed") == [
-        f"{name}.{suffix}" for name in ("bad", "dies") for suffix in ("ipynb", "json", "log")
+        f"{name}{suffix}" for name in ("bad", "dies") for suffix in ("", ".ipynb", ".json", ".log")
     ]
 
 
@@ -186,7 +200,8 @@ def test_one_worker_and_two_give_identical_files_wherever_they_go(outcomes, out,
 
 
 def test_a_failure_keeps_the_results_of_an_earlier_success_and_a_success_clears_the_failure(notebooks, tmp_path):
-    for seed, drawn, failed in ((1, "1", []), (13, "1", ["moody.ipynb", "moody.json", "moody.log"]), (2, "2", [])):
+    kept = ["moody", "moody.ipynb", "moody.json", "moody.log"]
+    for seed, drawn, failed in ((1, "1", []), (13, "1", kept), (13, "1", kept), (2, "2", [])):
         run([notebooks["moody"]], tmp_path, seed=seed)
         assert (tmp_path / "figures" / "mood.png").read_text() == drawn
         assert sorted(path.name for path in tmp_path.glob("failed/*")) == failed
