@@ -245,7 +245,7 @@ def _is_run_here(notebook):
     """Tell whether a notebook belongs where it is, and is not what papermill makes there of one from elsewhere."""
     try:
         made = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
-    except (KeyError, OSError, ValueError):
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):  # no notebook, or not all of one
         return False
     return made.get("input_path") == made.get("output_path")
 

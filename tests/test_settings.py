@@ -214,7 +214,9 @@ def test_paths_in_a_notebook_of_ones_own_are_relative_to_it(tmp_path, monkeypatc
     assert settings.parameters["dataset_dir"] == "data"
 
 
-@pytest.mark.parametrize("content", ['{"cells', '{"metadata": {"papermill": {"input_path": "a", "output_path": "b"}}}'])
+@pytest.mark.parametrize(
+    "content", ['{"cells', "[]", '{"metadata": {"papermill": {"input_path": "a", "output_path": "b"}}}']
+)
 def test_what_papermill_is_writing_here_does_not_make_it_the_directory_of_a_notebook(tmp_path, monkeypatch, content):
     (tmp_path / "out.ipynb").write_text(content)
     monkeypatch.chdir(tmp_path)
