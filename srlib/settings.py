@@ -43,13 +43,6 @@ def _one_or_more(check):
     return checked
 
 
-def _pair(name, given):
-    labels = _one_or_more(lambda name, value: checks.integer(name, value, 0, 255))(name, given)
-    if not (isinstance(labels, list) and len(labels) == len(set(labels)) == 2):
-        raise ValueError(f"{name} is {given!r}; must be two different labels")
-    return labels
-
-
 def _schedules(name, given):
     found = _one_or_more(_one_or_more(_bias))(name, given)
     return [each if isinstance(each, list) else [each] for each in (found if isinstance(found, list) else [found])]
@@ -61,7 +54,7 @@ _CHECKS = {
     **dict.fromkeys(("direction", "minimiser", "near", "position", "start"), checks.real),
     **dict.fromkeys(("condition", "low_stepsize", "stepsize"), checks.positive),
     **dict.fromkeys(("fmt", "low_fmt"), _format),
-    "classes": _pair,
+    "classes": _one_or_more(lambda name, value: checks.integer(name, value, 0, 255)),
     "dataset_dir": checks.text,
     "eps": _one_or_more(_bias),
     "schedules": _schedules,
@@ -178,6 +171,19 @@ class Settings:
         self.parameters[name] = values
         return values
 
+    def pair(self, name: str) -> list[int]:
+        """Return a parameter that is two different integers.
+
+        Raises
+        ------
+        ValueError
+            If it is not.
+        """
+        given = self.parameters[name]
+        if not (isinstance(given, list) and len(given) == len(set(given)) == 2):
+            raise ValueError(f"{name} is {given!r}; must be two different integers")
+        return given
+
     def format(self, name: str, most: int, reaching: float = 0.0) -> Format:
         """Return the format that a parameter names, all of whose values are to be listed.
 
@@ -239,7 +245,7 @@ def _is_run_here(notebook):
     """Tell whether a notebook belongs where it is, and is not what papermill makes there of one from elsewhere."""
     try:
         made = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
-    except (KeyError, OSError, ValueError):
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):  # no notebook, or not all of one
         return False
     return made.get("input_path") == made.get("output_path")
 
