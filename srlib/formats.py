@@ -293,5 +293,4 @@ _ALIASES = {
     "float6_e3m2fn": "e3m2 e3m2fn fp6_e3m2",
     "float4_e2m1fn": "e2m1 e2m1fn fp4_e2m1 fp4",
 }
-_NAMES = {fmt.name: fmt for fmt in (*_NAMED, *_NARROWER)}
-_NAMES |= {alias: _NAMES[name] for name, aliases in _ALIASES.items() for alias in aliases.split()}
+_NAMES = {name: fmt for fmt in (*_NAMED, *_NARROWER) for name in (fmt.name, *_ALIASES.get(fmt.name, "").split())}
