@@ -7,7 +7,8 @@ import click
 import numpy as np
 from timing import best
 
-from srlib import LogisticRegression, Philox, TwoLayerNetwork, datasets, iterates, round_to
+from srlib import LogisticRegression, Philox, TwoLayerNetwork, iterates, round_to
+from srlib.companion import datasets
 
 MNIST = Path(__file__).parents[1] / "data" / "mnist"
 

@@ -19,8 +19,8 @@ from timing import best, copy, fill, least, machine
 
 from srlib import Arithmetic, Philox, round_to
 from srlib.arithmetic import descend
-from srlib.figures import WIDTH, scheme_style, use_style
-from srlib.results import table
+from srlib.companion.figures import WIDTH, scheme_style, use_style
+from srlib.companion.tables import table
 
 SCHEMES = ("RN", "SR", "SR_eps(0.1)", "signed_SR_eps(0.1)")
 FORMATS = ("binary8", "e4m3", "bfloat16", "binary16")

@@ -9,7 +9,7 @@ from time import perf_counter
 import numba
 import numpy as np
 
-from srlib import cpu
+from srlib.kernels import cpu
 
 
 def best(function, repeats=9, budget=3.0):

@@ -10,15 +10,16 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from srlib import checks, elementary
+from srlib import checks
 from srlib.formats import Format
+from srlib.kernels import elementary
 from srlib.philox import Philox
 from srlib.rounding import is_compiled, round_to, rounding_rule
 from srlib.schemes import Scheme
 from srlib.typing import Array
 
 try:
-    from srlib import cpu, products
+    from srlib.kernels import cpu, elementwise, products
 except ImportError:  # no Numba, as `rounding` says
     pass
 
@@ -264,7 +265,7 @@ def _largest(xp: Any, x: Array) -> float:
     if math.prod(x.shape) == 0:
         return 0.0
     if is_compiled(x) and x.flags.c_contiguous:
-        return products.largest_magnitude(x)
+        return elementwise.largest_magnitude(x)
     largest = max(float(xp.max(x)), -float(xp.min(x)))
     if math.isfinite(largest):
         return largest
@@ -291,7 +292,7 @@ def _ordered(xp: Any, a: Array, b: Array) -> Array:
 
 def exp(x: Array) -> Array:
     """Return exp of a float64 array, within one ulp, with the same bits on any machine."""
-    return products.exponentials(x) if is_compiled(x) else elementary.exp(x)
+    return elementwise.exponentials(x) if is_compiled(x) else elementary.exp(x)
 
 
 def _exp_of_values(x: Array, fmt: Format) -> Array:
@@ -301,7 +302,7 @@ def _exp_of_values(x: Array, fmt: Format) -> Array:
     if is_compiled(x):
         table, shift, base = elementary.exp_code_table(fmt)
         out = np.empty(x.shape)
-        products.look_up(np.ascontiguousarray(x), table, out, shift, base)
+        elementwise.look_up(np.ascontiguousarray(x), table, out, shift, base)
         return out
     xp = array_namespace(x)
     values, results = (xp.asarray(array, device=device(x)) for array in elementary.exp_table(fmt))

@@ -9,14 +9,16 @@ from pathlib import Path
 import click
 
 from srlib import checks
-from srlib.batch.display import Display, counted, summary
-from srlib.batch.display import as_json as json_of
 from srlib.batch.manifest import made_from, reason_to_run
-from srlib.batch.plan import Sweep, find_notebooks, parse_value, plan_jobs, read_notebook, read_sweep, select
+from srlib.batch.plan import plan_jobs, select
+from srlib.batch.progress import Display, counted, summary
+from srlib.batch.progress import as_json as json_of
 from srlib.batch.run import dask_executor, run_jobs, staging_directory
 from srlib.batch.store import Store
-from srlib.records import write_atomically
-from srlib.settings import BACKENDS, PROFILES, array_library
+from srlib.batch.sweep import Sweep, parse_value, read_sweep
+from srlib.companion.notebook import find_notebooks, read_notebook
+from srlib.companion.records import write_atomically
+from srlib.companion.settings import BACKENDS, PROFILES, array_library
 
 _ROOT = Path(__file__).parents[1] if (Path(__file__).parents[1] / "notebooks").is_dir() else Path()
 
@@ -234,7 +236,10 @@ def _executor(scheduler, jobs):
 @_notebooks
 def results(figures, directory) -> None:
     """Write what the records of all figures say: RESULTS.md beside their directory, and a gallery in it."""
-    from srlib.report import gallery, results_page  # here and below: slow to import, and not needed to regenerate
+    from srlib.companion.report import (  # here and below: slow to import, and not needed to regenerate
+        gallery,
+        results_page,
+    )
 
     try:
         pages = {
@@ -252,7 +257,7 @@ def results(figures, directory) -> None:
 @_figures
 def claims(figures) -> None:
     """Test each claim of the paper's abstract on the records of all figures; also write claims.json beside them."""
-    from srlib.claims import as_json, evaluate, ledger, settings_of
+    from srlib.companion.claims import as_json, evaluate, ledger, settings_of
 
     try:
         found, settings = evaluate(figures), settings_of(figures)
@@ -310,8 +315,8 @@ def verify(directory):
 @click.option("--details", is_flag=True, help="Also show each number that is not identical.")
 def compare(one, other, details):
     """Say figure by figure whether the numbers in two directories agree, and what that means; status 1 if not."""
-    from srlib.batch.verify import compare as compare_batches
-    from srlib.batch.verify import meaning
+    from srlib.batch.compare import compare as compare_batches
+    from srlib.batch.compare import meaning
 
     try:
         found = compare_batches(one, other)

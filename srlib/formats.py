@@ -71,9 +71,9 @@ class Format:
         return self.name
 
     def _repr_html_(self) -> str:
-        from srlib import display
+        from srlib import html
 
-        return display.format_html(self)
+        return html.format_html(self)
 
     @classmethod
     def fixed(cls, integer_bits: int, fraction_bits: int) -> "Format":

@@ -9,15 +9,16 @@ from typing import Any, overload
 import numpy as np
 from array_api_compat import array_namespace, is_cupy_array, is_torch_array
 
-from srlib import checks, gpu, reference, tensors
+from srlib import checks, tensors
 from srlib.formats import Format, carrier
+from srlib.kernels import gpu, reference
+from srlib.kernels.rule import Rule, make_rule
 from srlib.philox import MOST_ELEMENTS, Philox
-from srlib.rules import Rule, make_rule
-from srlib.schemes import DIRECTED, Scheme, direction
+from srlib.schemes import DIRECTED, Scheme, direction, prob_up
 from srlib.typing import Array, ArrayLike
 
 try:
-    from srlib import cpu
+    from srlib.kernels import cpu
 except ImportError:  # no Numba
     cpu = None  # type: ignore[assignment]
     warnings.warn("Numba cannot be imported: NumPy arrays are rounded by slow reference code", stacklevel=2)
@@ -181,8 +182,27 @@ def _is_plain(array: Any, dtype: np.dtype, shape: tuple[int, ...], flags: int) -
     )
 
 
+def outcomes(y: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> list[tuple[Array, Array]]:
+    """Return what rounding can make of `y`: its lower and its upper neighbour, each with its probability.
+
+    Parameters
+    ----------
+    y : array of float64, finite
+    fmt, scheme, v
+        As for `round_to`.
+
+    Returns
+    -------
+    list of two pairs of arrays
+        A value of the format is its own neighbour, with probability 1.
+    """
+    up = prob_up(y, fmt, scheme, v)
+    lower, upper = (round_to(value, fmt) for value in Format.parse(fmt).neighbours(y))
+    return [(lower, 1 - up), (upper, up)]
+
+
 def is_compiled(x: Array) -> bool:
-    """Tell whether the kernels of `srlib.cpu` and `srlib.products` are there for an array."""
+    """Tell whether the kernels of `srlib.kernels.cpu` and `srlib.kernels.products` are there for an array."""
     return isinstance(x, np.ndarray) and cpu is not None
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from numbers import Real
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from srlib import checks
@@ -61,9 +62,15 @@ class Scheme:
         return f"{self.name}({self.eps!r})" if self.name.endswith("_eps") else self.name
 
     def _repr_html_(self) -> str:
-        from srlib import display
+        from srlib import html
 
-        return display.scheme_html(self)
+        theta = np.linspace(0, 1, 201)[1:-1]
+        directions = {"v > 0": 1.0, "v < 0": -1.0} if self.signed else {"": 1.0}
+        curves = {
+            label: prob_up(1 + theta / 4, "binary8", self, v=np.full_like(theta, sign))
+            for label, sign in directions.items()
+        }
+        return html.scheme_html(self, theta, curves)
 
     @classmethod
     def parse(cls, text: "str | Scheme") -> "Scheme":

@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parents[1]
 # Where faults of a module are to be noticed, beside the tests of its own name.
 ALSO = {
-    "formats": ["schemes", "display"],
-    **{module: ["display"] for module in ("schemes", "descent", "bounds")},
-    "best": ["exact"],
-    **{module: ["identity"] for module in ("batch.identity", "batch.reach")},
+    "formats": ["schemes", "html"],
+    **{module: ["html"] for module in ("schemes", "descent.steps", "descent.bounds")},
+    "descent.best_update": ["descent.exact_law"],
+    "batch.reach": ["batch.identity"],
 }
 NOTICED = ("killed", "timeout", "segfault")
 CONFIGURATION = """[mutmut]

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_rounding import assert_same_bits, by_the_specification
 
-from srlib import Arithmetic, Format, Philox, cpu, elementary, round_to
+from srlib import Arithmetic, Format, Philox, round_to
 from srlib.arithmetic import descend, matmul
+from srlib.kernels import elementary, threads
 
 NAMES = ["binary8", "e4m3", "bfloat16", "binary16", "fixed(4,4)"]
 each_name = pytest.mark.parametrize("name", NAMES)
@@ -366,11 +367,11 @@ def test_a_step_of_arrays_in_another_order_is_the_same():
     assert_same_bits(descend(np.asfortranarray(x), np.asfortranarray(g), 0.3, *other), expected)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
 @pytest.mark.parametrize("row", [301, 1025, 2047])
-def test_parts_of_a_step_and_of_an_accumulated_product_have_the_words_of_the_whole(monkeypatch, threads, row):
-    monkeypatch.setattr(cpu, "_SMALL", 0)
-    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
+def test_parts_of_a_step_and_of_an_accumulated_product_have_the_words_of_the_whole(monkeypatch, number, row):
+    monkeypatch.setattr(threads, "SMALL", 0)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: number)
     numbers, rng = range(7, 0, -3), np.random.default_rng(16)
     x, g = (round_to(rng.standard_normal((3, row)), "binary8") for _ in range(2))
     one, other = Philox(5, numbers), Philox(5, numbers)

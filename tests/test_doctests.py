@@ -8,12 +8,16 @@ import pytest
 
 import srlib
 
-MODULES = [module.name for module in pkgutil.iter_modules(srlib.__path__) if module.name not in ("__main__", "batch")]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(srlib.__path__, "srlib.")
+    if not module.name.startswith(("srlib.__main__", "srlib.batch"))
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_a_module_come_out_as_shown(name):
-    assert doctest.testmod(importlib.import_module(f"srlib.{name}")).failed == 0
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
 def test_the_main_functions_have_examples():

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_datasets import idx
+from shared import idx
 
-from srlib.batch.display import counted
+from srlib.batch.progress import counted
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

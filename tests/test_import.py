@@ -65,7 +65,7 @@ before = dict(os.environ)
 {first}
 import numba
 cache = numba.config.CACHE_DIR
-import srlib, srlib.products
+import srlib, srlib.kernels.products
 assert srlib.round_to(1.1, "binary8") == 1.0
 assert dict(os.environ) == before and numba.config.CACHE_DIR == cache
 if {windows}:

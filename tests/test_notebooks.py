@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from IPython.core.formatters import DisplayFormatter
-from test_datasets import idx
+from shared import idx
 
 from srlib.batch.identity import identity
-from srlib.batch.plan import find_notebooks, read_notebook
-from srlib.claims import as_json, evaluate
 from srlib.cli import main
-from srlib.records import digest, load_record
-from srlib.report import gallery, results_page
+from srlib.companion.claims import as_json, evaluate
+from srlib.companion.notebook import find_notebooks, read_notebook
+from srlib.companion.records import digest, load_record
+from srlib.companion.report import gallery, results_page
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = find_notebooks(ROOT / "notebooks")
@@ -204,7 +204,7 @@ def execute(tmp_path, monkeypatch):
                 names |= known_to([notebook], parameters) | {"output_dir": str(tmp_path)}
 
     monkeypatch.chdir(ROOT / "notebooks")
-    monkeypatch.setattr("srlib.figures._drawn", drawn_once)
+    monkeypatch.setattr("srlib.companion.figures._drawn", drawn_once)
     with matplotlib.rc_context():
         yield run
     plt.close("all")

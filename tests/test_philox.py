@@ -6,7 +6,8 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from srlib import Philox, cpu, round_to
+from srlib import Philox, round_to
+from srlib.kernels import cpu
 from srlib.philox import philox4x32
 
 # kat_vectors of Random123: counter, key, result.

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlib import Format, Philox, Scheme, checks, cpu, mean_error, prob_up, reference, round_to, variance
+from srlib import Format, Philox, Scheme, checks, mean_error, prob_up, round_to, variance
+from srlib.kernels import reference, threads
+from srlib.kernels.rule import NUMBERS
 from srlib.rounding import is_compiled, rounding_rule
-from srlib.rules import NUMBERS
 
 DTYPES = [np.float32, np.float64]
 SMALL = [fmt for fmt in oracle.FORMATS if fmt.precision <= 11]
@@ -413,12 +414,12 @@ def test_a_replicate_has_the_same_bits_alone_and_among_others(scheme, size):
 @pytest.mark.parametrize("row", [1, 1022, 1025, 2047, 3333, 4096])
 def test_a_part_of_an_array_has_the_same_bits_wherever_it_begins_and_ends(monkeypatch, dtype, scheme, replicates, row):
     """Parts of several threads begin at any element of a replicate, and blocks end at any word of four."""
-    monkeypatch.setattr(cpu, "_SMALL", 0)
+    monkeypatch.setattr(threads, "SMALL", 0)
     x = np.random.default_rng(33).standard_normal((len(Philox(1, replicates).numbers()), row)).astype(dtype)
     v = directions(x)
     expected = reference.round_array(x, Format.parse("binary8"), Scheme.parse(scheme), Philox(16, replicates), v)
-    for threads in (1, 2, 3, 5):
-        monkeypatch.setattr(numba, "get_num_threads", lambda threads=threads: threads)
+    for number in (1, 2, 3, 5):
+        monkeypatch.setattr(numba, "get_num_threads", lambda number=number: number)
         assert_same_bits(round_to(x, "binary8", scheme, Philox(16, replicates), v=v), expected)
 
 

@@ -1,1 +1,0 @@
-"""Running the notebooks: what to run (`plan`), whether it must be (`manifest`), and running it (`run`)."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from srlib.batch.reach import Reach
 
 # What arranges numbers that are already there, or runs or keeps what makes them.
-_WITHOUT_NUMBERS = ("srlib.batch", "srlib.cache", "srlib.claims", "srlib.cli", "srlib.figures", "srlib.records")
-_WITHOUT_NUMBERS += ("srlib.report",)
-_RUNNING = ("srlib.batch", "srlib.cache", "srlib.cli")
-_ON_DEVICES = ("srlib.gpu",)
+_RUNNING = ("srlib.batch", "srlib.cli", "srlib.kernels.cache")
+_ARRANGING = ("claims", "figures", "records", "report", "tables")
+_WITHOUT_NUMBERS = (*_RUNNING, *(f"srlib.companion.{name}" for name in _ARRANGING))
+_ON_DEVICES = ("srlib.kernels.gpu",)
 
 
 def identity(notebook: str | Path, parameters: Mapping) -> str:
@@ -106,7 +106,7 @@ def hash_of(path: Path) -> str:
 def public_names() -> dict[str, str]:
     """Return the module of each public name of `srlib`, without the package's name."""
     targets = Reach(_sources()).imports("srlib")
-    return {name: target.split(".")[1] for name, (target,) in targets.items()}
+    return {name: target.removeprefix("srlib.").rpartition(".")[0] for name, (target,) in targets.items()}
 
 
 def _sources():
@@ -129,7 +129,7 @@ def _modules(place, name):
 
 
 def _device_code():
-    return (resources.files("srlib") / "gpu.c").read_text(encoding="utf-8")
+    return (resources.files("srlib") / "kernels" / "gpu.c").read_text(encoding="utf-8")
 
 
 def _hash(content):

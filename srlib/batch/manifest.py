@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from importlib.metadata import requires, version
 
 from srlib.batch.identity import code_behind, data_of, files_of, source_of
-from srlib.batch.plan import Job, literal, read_notebook
+from srlib.batch.plan import Job
 from srlib.batch.store import Store
+from srlib.companion.notebook import literal, read_notebook
 
 _INPUTS = ("figures_dir", "pieces")  # parameters that name directories of records, one or a list of them
 

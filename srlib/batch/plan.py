@@ -1,47 +1,20 @@
 """What is to be run: the notebooks, what each declares, and the jobs that a request makes of them."""
 
-import ast
 import hashlib
-import io
 import json
 import os
-import re
-import threading
-import tokenize
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
 from urllib.parse import quote
 
+from srlib.companion.notebook import Notebook, literal
+
 _OPTIONS = {"profile": "--profile", "backend": "--backend", "output_dir": "--out"}  # parameters with their own option
 PIECES = "pieces"  # below the results, those of parts of the replicates
 _LONGEST_NAME = 120  # characters; file systems take 255 bytes, and what is staged adds to it
-_ONE_AT_A_TIME = threading.Lock()
 _REQUIRED = (*_OPTIONS, "seed")
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of a notebook: its name, its default as Python source, and the comment that explains it."""
-
-    name: str
-    default: str
-    help: str
-
-
-@dataclass(frozen=True)
-class Notebook:
-    """What a notebook declares: its title, its parameters, and the names of the figures that it saves.
-
-    `replicates` is how many replicates it runs in each profile, where `replicate_range` can choose among them.
-    """
-
-    path: Path
-    title: str
-    parameters: tuple[Parameter, ...]
-    figures: tuple[str, ...]
-    replicates: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,20 +45,6 @@ class Job:
         return f"{self.place}/{name}".lstrip("/")
 
 
-def find_notebooks(directory: str | Path) -> list[Path]:
-    """Return the notebooks that lie in a directory, sorted by name.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
-    found = sorted(Path(directory).resolve().glob("*.ipynb"))
-    if not found:
-        raise FileNotFoundError(f"no notebooks in {directory}")
-    return found
-
-
 def select(available: Sequence[Path], names: Iterable[str]) -> list[Path]:
     """Return the notebooks that are named: by stem, by number ("05") or by path; all where no names are given.
 
@@ -106,171 +65,6 @@ def _find(available, name):
         problem = "fits several notebooks" if fitting else "is no notebook"
         raise ValueError(f"{name!r} {problem}; there are {', '.join(path.stem for path in available)}")
     return fitting[0]
-
-
-def read_notebook(path: str | Path) -> Notebook:
-    """Read what a notebook declares, without running it.
-
-    The parameters are the assignments in the cell tagged ``parameters``, each with the comment at its end; the figures
-    are the literal names in calls ``save_figure(figure, "name", ...)``. Cells that are not plain Python are skipped.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a notebook, or its parameters cell is not Python, or there are several such cells.
-    """
-    import nbformat  # here, because it is slow to import and `srlib --help` does not need it
-
-    path = Path(path)
-    try:
-        cells = nbformat.read(path, as_version=4).cells
-    except (AttributeError, KeyError, TypeError, ValueError, nbformat.ValidationError) as error:
-        raise ValueError(f"{path}: not a notebook ({str(error).splitlines()[0]})") from None
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    tagged = [cell.source for cell in code if "parameters" in cell.metadata.get("tags", ())]
-    if len(tagged) > 1:
-        raise ValueError(f"{path}: {len(tagged)} cells are tagged 'parameters'; must be one")
-    try:
-        parameters = tuple(_parameters(tagged[0])) if tagged else ()
-    except SyntaxError as error:
-        raise ValueError(f"{path}: the cell tagged 'parameters' is not Python ({error.msg})") from None
-    title = _title(cell.source for cell in cells if cell.cell_type == "markdown")
-    calls = [call for cell in code for call in _calls(cell.source)]
-    return Notebook(path, title, parameters, _figures(calls), _replicates(calls))
-
-
-def _title(sources):
-    heading = re.search(r"^#+ +(.+?)[ #]*$", "\n".join(sources), flags=re.MULTILINE)
-    return heading[1] if heading else ""
-
-
-def parse_code(source: str, mode: str = "exec") -> ast.AST:
-    """Return the syntax tree of Python code, from one thread at a time: CPython 3.11 fails where two make one."""
-    with _ONE_AT_A_TIME:
-        return ast.parse(source, mode=mode)
-
-
-def literal(source: str) -> object:
-    """Return the value of a Python literal; raise SyntaxError or ValueError if it is none."""
-    return ast.literal_eval(parse_code(source.strip(), "eval"))
-
-
-def _parameters(source):
-    # Not papermill.inspect_notebook: that drops a parameter whose comment has an equals sign ("0 <= eps < 1").
-    statements = parse_code(source).body
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
-    for statement in statements:
-        match statement:
-            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, ast.expr() as value):
-                yield Parameter(name, ast.unparse(value), comments.get(statement.end_lineno, ""))
-
-
-def _calls(source):
-    """Return the calls in a cell in their order; none if it is not plain Python, but an IPython magic."""
-    try:
-        calls = [node for node in ast.walk(parse_code(source)) if isinstance(node, ast.Call)]
-    except SyntaxError:
-        return []
-    return sorted(calls, key=lambda call: (call.lineno, call.col_offset))
-
-
-def _figures(calls):
-    names = []
-    for call in calls:
-        match call:
-            case ast.Call(
-                ast.Name("save_figure") | ast.Attribute(attr="save_figure"), [_, ast.Constant(str(name)), *_]
-            ):
-                names.append(name)
-    return tuple(dict.fromkeys(names))
-
-
-def _replicates(calls):
-    for call in calls:
-        match call:
-            case ast.Call(ast.Attribute(attr="choose_replicates"), [], keywords):
-                return {word.arg: ast.literal_eval(word.value) for word in keywords}
-    return {}
-
-
-def parse_value(text: str) -> object:
-    """Return the value that a text stands for: a JSON or Python literal, otherwise the text itself.
-
-    The value is one that JSON has, so a tuple becomes a list.
-    """
-    for parse in (json.loads, literal):
-        try:
-            return json.loads(json.dumps(parse(text)))
-        except (SyntaxError, TypeError, ValueError):
-            continue
-    return text
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What a sweep file asks for; None or empty is what it does not say."""
-
-    notebooks: tuple[str, ...] = ()
-    profile: str | None = None
-    backend: str | None = None
-    values: Mapping[str, object] = field(default_factory=dict)
-    crossed: Mapping[str, Sequence] = field(default_factory=dict)
-
-
-def read_sweep(path: str | Path) -> Sweep:
-    """Read a sweep file: YAML with any of the keys of the example; lists of parameters are crossed.
-
-    ::
-
-        notebooks: ["05"]            # names or numbers, or one of them
-        profile: quick
-        backend: numpy
-        parameters:
-          fmt: [binary8, e4m3]       # two values
-          eps: [[0.1], [0.1, 0.4]]   # two values that are lists
-          steps: 30                  # one value
-
-    Raises
-    ------
-    ValueError
-        If it is not such a file.
-    """
-    import yaml
-
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        twice = _given_twice(yaml.compose(text, yaml.SafeLoader), yaml.MappingNode)
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
-    if twice:
-        raise ValueError(f"{path}: key {twice!r} is given twice")
-    allowed = ("notebooks", "profile", "backend", "parameters")
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: must be a mapping with keys among {', '.join(allowed)}")
-    unknown = [key for key in content if key not in allowed]
-    if unknown:
-        raise ValueError(f"{path}: key {unknown[0]!r} is none of {', '.join(allowed)}")
-    names, parameters = content.get("notebooks") or (), content.get("parameters") or {}
-    if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
-        raise ValueError(f"{path}: parameters must be a mapping of names to values")
-    empty = [name for name, value in parameters.items() if value == []]
-    if empty:
-        raise ValueError(f"{path}: parameter {empty[0]!r} has no value")
-    crossed = {name: value for name, value in parameters.items() if isinstance(value, list)}
-    values = {name: value for name, value in parameters.items() if name not in crossed}
-    names = [names] if isinstance(names, str | int) else names
-    return Sweep(tuple(map(str, names)), content.get("profile"), content.get("backend"), values, crossed)
-
-
-def _given_twice(node, mapping):
-    """Return a key that is twice in one mapping, which YAML's loader would not mind; None if there is none."""
-    if not isinstance(node, mapping):
-        return None
-    keys = [key.value for key, _ in node.value]
-    twice = [key for key in keys if keys.count(key) > 1]
-    return twice[0] if twice else next(filter(None, (_given_twice(value, mapping) for _, value in node.value)), None)
 
 
 def plan_jobs(

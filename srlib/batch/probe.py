@@ -19,9 +19,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from srlib.batch.identity import code_behind, identity
-from srlib.batch.plan import Notebook, read_notebook
 from srlib.batch.supervise import thread_limits
-from srlib.records import load_record, load_stamped, stamp, write_atomically
+from srlib.companion.notebook import Notebook, read_notebook
+from srlib.companion.records import load_record, load_stamped, stamp, write_atomically
 
 PROBE = "probe.json"  # among the figures
 
@@ -149,7 +149,8 @@ def failing_tests(notebooks: Iterable[Notebook], root: Path, jobs: int) -> str |
         If there are no tests below the directory.
     """
     modules = sorted({name for notebook in notebooks for name in code_behind(notebook.path, None)})
-    files = [path for name in modules if (path := root / "tests" / f"test_{name.replace('.', '/')}.py").exists()]
+    paths = (Path(root, "tests", *rooms, f"test_{name}.py") for *rooms, name in (name.split(".") for name in modules))
+    files = [path for path in paths if path.exists()]
     if not files:
         raise FileNotFoundError(f"{root}: there are no unit tests below it, which must pass")
     options = ["-q", "-x", "-m", "not slow and not exhaustive", "-n", str(jobs)]

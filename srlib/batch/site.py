@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pkgutil
 import re
 import shutil
 import tempfile
@@ -12,13 +13,13 @@ from pathlib import Path
 
 import srlib
 from srlib.batch.identity import public_names
-from srlib.batch.plan import find_notebooks, read_notebook
-from srlib.claims import evaluate, ledger, settings_of
-from srlib.records import load_stamped, records_in
-from srlib.report import gallery, results_page
-from srlib.results import table
+from srlib.companion.claims import evaluate, ledger, settings_of
+from srlib.companion.notebook import find_notebooks, read_notebook
+from srlib.companion.records import load_stamped, records_in
+from srlib.companion.report import gallery, results_page
+from srlib.companion.tables import table
 
-_NO_REFERENCE = {"__main__"}
+_NO_REFERENCE = {"srlib.__main__", "srlib.version"}
 _COLUMNS = ("claim", "verdict", "statistic", "value", "margin", "figure")
 
 
@@ -84,7 +85,7 @@ def _write_source(source, directory, notebooks, figures):
 
 def _for_the_site(text):
     """Let links to modules lead to their reference."""
-    return re.sub(r"\]\(\.\./srlib/(\w+)\.py\)", r"](../api/\1.md)", text)
+    return re.sub(r"\]\(\.\./srlib/([\w/]+)\.py\)", lambda link: f"](../api/{link[1].replace('/', '.')}.md)", text)
 
 
 def _pages(source, directory):
@@ -98,13 +99,9 @@ def _pages(source, directory):
         "claims.md": "\n\n".join(["# Claims", f"{_CLAIMS} {settings_of(figures)}", *claims, table(rows)]) + "\n",
         "provenance.md": _provenance(figures, directory),
     }
-    package = resources.files("srlib")
-    for folder, prefix in ((package, "srlib"), (package / "batch", "srlib.batch")):
-        for path in sorted(folder.iterdir(), key=lambda path: path.name):
-            stem, _, suffix = path.name.partition(".")
-            if suffix == "py" and stem not in _NO_REFERENCE:
-                module = prefix if stem == "__init__" else f"{prefix}.{stem}"
-                pages[f"api/{module.removeprefix('srlib.')}.md"] = _MODULE.format(module=module)
+    for module in pkgutil.walk_packages(srlib.__path__, "srlib."):
+        if not module.ispkg and module.name not in _NO_REFERENCE:
+            pages[f"api/{module.name.removeprefix('srlib.')}.md"] = _MODULE.format(module=module.name)
     names = "\n".join(f"- {{py:obj}}`srlib.{home}.{name}`" for name, home in sorted(public_names().items()))
     pages["api/srlib.md"] = _PACKAGE.format(about=srlib.__doc__, names=names)
     return pages

@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from srlib.records import write_atomically
+from srlib.companion.records import write_atomically
 
 
 class Store:

@@ -19,7 +19,7 @@ from srlib.batch.identity import code_of, combined, hash_of
 from srlib.batch.manifest import as_bytes, made_from, manifest_name, read_manifest
 from srlib.batch.plan import PIECES, Job
 from srlib.batch.store import Store
-from srlib.records import is_record, stamp, write_atomically
+from srlib.companion.records import is_record, stamp, write_atomically
 
 STOP, STATUS, FAILED = "stop", "status.json", "failed"
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

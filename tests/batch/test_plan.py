@@ -5,7 +5,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from srlib.batch.plan import Notebook, Parameter, find_notebooks, parse_value, plan_jobs, read_notebook, select
+from srlib.batch.plan import plan_jobs, select
+from srlib.batch.sweep import parse_value
+from srlib.companion.notebook import Notebook, Parameter, find_notebooks, read_notebook
 
 PARAMETERS = """\
 profile = "quick"  # quick or paper

@@ -14,14 +14,14 @@ import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_notebook
 from nbformat.v4 import writes as as_notebook
-from test_processors import DISPATCHED
+from shared import DISPATCHED
 
 from srlib.batch import probe as module
 from srlib.batch.identity import identity
-from srlib.batch.plan import Notebook, find_notebooks, read_notebook
 from srlib.batch.probe import Finding, failing_tests, probe
 from srlib.cli import main
-from srlib.records import digest, load_record
+from srlib.companion.notebook import Notebook, find_notebooks, read_notebook
+from srlib.companion.records import digest, load_record
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,9 +31,9 @@ seed = 7  # of nothing
 output_dir = "../build/figures"  # where figures go
 steps = 20  # how many numbers"""
 CODE = """import matplotlib.pyplot as plt
-from srlib.figures import save_figure
+from srlib.companion.figures import save_figure
 from srlib.rounding import round_to
-from srlib.settings import Settings
+from srlib.companion.settings import Settings
 
 settings = Settings(profile, backend, seed, output_dir, steps=steps)
 numbers = [round_to(1.1 * k, "binary8") for k in range(steps)]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from srlib.batch.verify import VERDICTS, Comparison, compare, find_problems, meaning
+from srlib.batch.compare import VERDICTS, Comparison, compare, meaning
+from srlib.batch.verify import find_problems
 from srlib.cli import main
-from srlib.records import as_text, digest, plain
+from srlib.companion.records import as_text, digest, plain
 
 
 def record(directory, figure="loss", parameters=(), **numbers):

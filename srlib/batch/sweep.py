@@ -1,0 +1,87 @@
+"""What a sweep file or an option of the command asks for."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from srlib.companion.notebook import literal
+
+
+def parse_value(text: str) -> object:
+    """Return the value that a text stands for: a JSON or Python literal, otherwise the text itself.
+
+    The value is one that JSON has, so a tuple becomes a list.
+    """
+    for parse in (json.loads, literal):
+        try:
+            return json.loads(json.dumps(parse(text)))
+        except (SyntaxError, TypeError, ValueError):
+            continue
+    return text
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep file asks for; None or empty is what it does not say."""
+
+    notebooks: tuple[str, ...] = ()
+    profile: str | None = None
+    backend: str | None = None
+    values: Mapping[str, object] = field(default_factory=dict)
+    crossed: Mapping[str, Sequence] = field(default_factory=dict)
+
+
+def read_sweep(path: str | Path) -> Sweep:
+    """Read a sweep file: YAML with any of the keys of the example; lists of parameters are crossed.
+
+    ::
+
+        notebooks: ["05"]            # names or numbers, or one of them
+        profile: quick
+        backend: numpy
+        parameters:
+          fmt: [binary8, e4m3]       # two values
+          eps: [[0.1], [0.1, 0.4]]   # two values that are lists
+          steps: 30                  # one value
+
+    Raises
+    ------
+    ValueError
+        If it is not such a file.
+    """
+    import yaml
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        twice = _given_twice(yaml.compose(text, yaml.SafeLoader), yaml.MappingNode)
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
+    if twice:
+        raise ValueError(f"{path}: key {twice!r} is given twice")
+    allowed = ("notebooks", "profile", "backend", "parameters")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: must be a mapping with keys among {', '.join(allowed)}")
+    unknown = [key for key in content if key not in allowed]
+    if unknown:
+        raise ValueError(f"{path}: key {unknown[0]!r} is none of {', '.join(allowed)}")
+    names, parameters = content.get("notebooks") or (), content.get("parameters") or {}
+    if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
+        raise ValueError(f"{path}: parameters must be a mapping of names to values")
+    empty = [name for name, value in parameters.items() if value == []]
+    if empty:
+        raise ValueError(f"{path}: parameter {empty[0]!r} has no value")
+    crossed = {name: value for name, value in parameters.items() if isinstance(value, list)}
+    values = {name: value for name, value in parameters.items() if name not in crossed}
+    names = [names] if isinstance(names, str | int) else names
+    return Sweep(tuple(map(str, names)), content.get("profile"), content.get("backend"), values, crossed)
+
+
+def _given_twice(node, mapping):
+    """Return a key that is twice in one mapping, which YAML's loader would not mind; None if there is none."""
+    if not isinstance(node, mapping):
+        return None
+    keys = [key.value for key, _ in node.value]
+    twice = [key for key in keys if keys.count(key) > 1]
+    return twice[0] if twice else next(filter(None, (_given_twice(value, mapping) for _, value in node.value)), None)

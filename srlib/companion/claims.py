@@ -1,0 +1,310 @@
+"""The claims of the paper's abstract, each as quantitative tests on the records of the figures (SPEC, The claims)."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from srlib.companion.comparisons import differences, errors_at_best, gain_of_bound, proposed
+from srlib.companion.records import load_stamped
+from srlib.companion.statistics import CONFIDENCE, mean_band
+
+_ROUNDING = -1e-9  # of the closed forms, in units of the gap
+
+
+@dataclass(frozen=True)
+class Test:
+    """A statistic that supports a claim if it is above a threshold.
+
+    Attributes
+    ----------
+    statistic : str
+        What it is.
+    value, threshold : float
+    figure : str
+        Name of the figure whose record it is computed from.
+    """
+
+    statistic: str
+    value: float
+    threshold: float
+    figure: str
+
+    __test__ = False  # not one of pytest's
+
+    @property
+    def margin(self) -> float:
+        """How far the statistic is above the threshold."""
+        return self.value - self.threshold
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is above."""
+        return bool(self.margin > 0)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, the test that it must pass, and tests of its limits: conditions under which it might fail."""
+
+    name: str
+    text: str
+    test: Test
+    limits: tuple[Test, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Say whether it holds, holds under conditions (some limit is not passed), or fails."""
+        if not self.test.passed:
+            return "fails"
+        return "holds" if all(limit.passed for limit in self.limits) else "holds under conditions"
+
+
+def evaluate(figures: Path) -> list[Claim]:
+    """Return the claims C1 to C7 with their tests, evaluated from the records in a directory.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a record is missing, damaged, or made by hand.
+    """
+    records = {name: load_stamped(figures / f"{name}.json")["numbers"] for name in _RECORDS}
+    return [claim(records) for claim in (_c1, _c2, _c3, _c4, _c5, _c6, _c7)]
+
+
+def settings_of(figures: Path) -> str:
+    """Return in a sentence of which profile, with what other parameters, the records behind the claims are.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `evaluate` does.
+    """
+    parameters = {name: load_stamped(figures / f"{name}.json")["parameters"] for name in _RECORDS}
+    profiles = sorted({given["profile"] for given in parameters.values()})
+    e3 = {name: parameters["logistic_regression"].get(name) for name in ("fmt", "images", "steps", "replicates")}
+    listed = ", ".join(f"{name} {value}" for name, value in e3.items())
+    return f"From records of the {' and '.join(profiles)} profile (E3: {listed})."
+
+
+_RECORDS = (
+    "rounding_schemes survival descent_bias noisy_sign convergence_bound bound_limits "
+    "logistic_regression neural_network stepsizes"
+).split()
+
+
+def ledger(claims: list[Claim]) -> list[dict]:
+    """Return a row of text for each test: a claim's own test with its verdict, then its limits.
+
+    The margin is the value less its threshold.
+    """
+    return [
+        {
+            "claim": claim.name if test is claim.test else "",
+            "verdict": claim.verdict if test is claim.test else ("passed" if test.passed else "not passed"),
+            "statistic": test.statistic,
+            "value": f"{test.value + 0.0:.3g}",
+            "margin": f"{test.margin:+.3g}",
+            "figure": test.figure.replace("_", " "),
+        }
+        for claim in claims
+        for test in (claim.test, *claim.limits)
+    ]
+
+
+def as_json(claims: list[Claim]) -> str:
+    """Return claims with their verdicts and tests as a JSON list."""
+    found = [
+        {
+            "claim": claim.name,
+            "text": claim.text,
+            "verdict": claim.verdict,
+            "tests": [
+                asdict(test) | {"margin": test.margin, "passed": test.passed} for test in (claim.test, *claim.limits)
+            ],
+        }
+        for claim in claims
+    ]
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def _c1(records):
+    figure = "logistic_regression"
+    stuck, moving = (records[figure][name] for name in ("RN", "SR"))
+    above = stuck["loss"][0][-1] - _upper([run[-1] for run in moving["loss"]])
+    return Claim(
+        "C1",
+        "With RN, low-precision gradient descent stagnates; SR prevents it.",
+        Test("E3: final loss of RN less upper limit of SR's", above, 0.0, figure),
+        (
+            Test(
+                "E3: share of weights that RN leaves unmoved in the last epoch", stuck["unmoved"][0][-1], 0.99, figure
+            ),
+            Test(
+                "E3: share of weights that SR moves in the last epoch",
+                1 - _upper(np.array(moving["unmoved"])[:, -1]),
+                0.01,
+                figure,
+            ),
+        ),
+    )
+
+
+def _survival(records, scheme, where="inside a binade"):
+    found = records["survival"]
+    return np.array(found["step_in_ulps"]), np.array(found["survival"][where][scheme])
+
+
+def _c2(records):
+    steps, survival = _survival(records, "SR")
+    apart = np.max(np.abs(survival - steps))
+    return Claim(
+        "C2",
+        "SR has zero bias: a small update survives with a probability in proportion to its size.",
+        Test("largest difference of survival and step/gap, negative", -apart, _ROUNDING, "survival"),
+    )
+
+
+def _c3(records):
+    schemes = records["survival"]["survival"]["inside a binade"]
+
+    def least_gain(where):
+        gains = []
+        for scheme in (name for name in schemes if name.startswith("signed")):
+            steps, survival = _survival(records, scheme, where)
+            gains.append(np.min((survival - _survival(records, "SR", where)[1])[steps < 0.5]))
+        return min(gains)
+
+    theta = np.array(records["rounding_schemes"]["theta"])
+    up = {name.partition("(")[0]: np.array(line[0]) for name, line in records["rounding_schemes"]["lines"].items()}
+    nearly = np.min((up["SR_eps"] - up["SR"])[theta < 0.5])
+    return Claim(
+        "C3",
+        "The proposed schemes give up zero bias for a larger probability of keeping a small gradient.",
+        Test(
+            "update of less than half a gap: least gain of signed-SR_eps in survival over SR",
+            least_gain("inside a binade"),
+            0.0,
+            "survival",
+        ),
+        (
+            Test("the same from a power of two", least_gain("at a power of two"), 0.0, "survival"),
+            Test("number below half a gap: least gain of SR_eps in survival over SR", nearly, 0.0, "rounding_schemes"),
+        ),
+    )
+
+
+def _c4(records):
+    downhill = {name: np.array(values) for name, values in records["descent_bias"]["downhill"].items() if name != "RN"}
+    shares = [np.mean(np.isclose(v, _eps(name))) for name, v in downhill.items() if name.startswith("signed")]
+    noisy, g = records["noisy_sign"]["every_operation"], np.array(records["noisy_sign"]["g"])
+    least = min(np.min(-np.sign(g) * np.array(v)) for name, v in noisy.items() if name.startswith("signed"))
+    return Claim(
+        "C4",
+        "The bias is constant (ε·ulp), and lies in a descent direction at each iteration.",
+        Test(
+            "least expected error downhill, in gaps", min(v.min() for v in downhill.values()), _ROUNDING, "descent_bias"
+        ),
+        (
+            Test("least share of iterates where it is ε·gap for signed-SR_eps", min(shares), 0.99, "descent_bias"),
+            Test("least expected error downhill when every operation is rounded", least, _ROUNDING, "noisy_sign"),
+        ),
+    )
+
+
+def _c5(records):
+    bounds = records["convergence_bound"]
+    ratio = max(
+        np.max(np.array(c["upper_limit"][: c["certified"] + 1]) / c["bound"])
+        for case in bounds.values()
+        for c in case.values()
+    )
+
+    def least(case):
+        return min(gain_of_bound(c) for scheme, c in case.items() if scheme.startswith("signed"))
+
+    return Claim(
+        "C5",
+        "For convex problems the bias improves the convergence bound.",
+        Test(
+            "quadratics: least gain of signed-SR_eps's bound over that of exact arithmetic",
+            min(map(least, bounds.values())),
+            0.0,
+            "convergence_bound",
+        ),
+        (
+            Test(
+                "quadratics: how far f stays below its certified bound, least share",
+                1 - ratio,
+                0.0,
+                "convergence_bound",
+            ),
+            *(
+                Test(f"{case}: the same gain", least(found), 0.0, "bound_limits")
+                for case, found in records["bound_limits"].items()
+            ),
+        ),
+    )
+
+
+def _c6(records):
+    claim = _classifier(
+        records,
+        "C6",
+        "logistic_regression",
+        "Multinomial logistic regression in 8 bits: the proposed schemes are better than SR.",
+    )
+    sweep = records["stepsizes"]["sweep"]
+    least = min(np.mean(point["error"]) for point in sweep["binary64"])
+    errors = errors_at_best(sweep)
+    schemes = proposed(errors)
+    beyond = {scheme: least - _upper(errors[scheme], _each_of(schemes)) for scheme in schemes}
+    best = max(beyond, key=beyond.get)
+    limit = _gain(f"{best}, at its best stepsize,", "binary64 at any stepsize", beyond[best], "stepsizes")
+    return Claim(claim.name, claim.text, claim.test, (*claim.limits, limit))
+
+
+def _c7(records):
+    return _classifier(
+        records, "C7", "neural_network", "A simple neural network in 8 bits: the proposed schemes are better than SR."
+    )
+
+
+def _classifier(records, name, figure, text):
+    curves = records[figure]
+    found = differences(curves)
+    schemes = proposed(found)
+    each = _each_of(schemes)
+    gains = {scheme: -_upper(found[scheme][0], each) for scheme in schemes}
+    best, worst = max(gains, key=gains.get), min(gains, key=gains.get)
+    errors = {scheme: 100 * np.array(c["error"])[:, -1] for scheme, c in curves.items()}
+    beyond = errors["binary32"][0] - _upper(errors[best], each)
+    return Claim(
+        name,
+        text,
+        _gain(f"the best proposed scheme, {best},", "SR", gains[best], figure),
+        (
+            _gain(f"the worst, {worst},", "SR", gains[worst], figure),
+            _gain(best, "binary32", beyond, figure),
+        ),
+    )
+
+
+def _gain(scheme, reference, value, figure):
+    return Test(f"points of test error that {scheme} is below {reference}, lower limit", value, 0.0, figure)
+
+
+def _each_of(schemes):
+    """Return the confidence of a limit for each of some schemes with which all together have that of one."""
+    return 1 - (1 - CONFIDENCE) / len(schemes)
+
+
+def _eps(scheme):
+    return float(scheme.partition("(")[2].removesuffix(")"))
+
+
+def _upper(values, confidence=CONFIDENCE):
+    """Return the upper end of the confidence interval of a mean over replicates."""
+    mean, half = mean_band(np.asarray(values)[None], confidence)
+    return mean[0] + half[0]

@@ -1,0 +1,220 @@
+"""Experiments: gradient descent with each of the combinations of schemes that are compared, replicate by replicate."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from array_api_compat import array_namespace
+from IPython import get_ipython
+from IPython.display import clear_output
+from tqdm import tqdm
+
+from srlib.companion.records import load_record, plain
+from srlib.descent.steps import gradient_descent, iterates
+from srlib.digits import significant
+from srlib.formats import Format
+from srlib.schemes import Scheme
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A format, and a scheme for each of the three rounding sites.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in figures and tables.
+    fmt : Format
+    gradient, multiply, update : Scheme
+    """
+
+    name: str
+    fmt: Format
+    gradient: Scheme
+    multiply: Scheme
+    update: Scheme
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether any site takes random words."""
+        return any(scheme.stochastic for scheme in (self.gradient, self.multiply, self.update))
+
+    @property
+    def options(self) -> dict[str, Format | Scheme]:
+        """The arguments of `gradient_descent` that it stands for."""
+        return {"fmt": self.fmt, "gradient": self.gradient, "multiply": self.multiply, "update": self.update}
+
+
+def setups(fmt: Format | str, eps: list[float], baseline: str | None = "binary32") -> list[Setup]:
+    """Return the combinations that SPEC compares in E1 to E4.
+
+    RN in the baseline format; then in `fmt` RN; SR at all sites; and for each ε, SR_eps at sites 1 and 2 with SR at 3,
+    SR at 1 and 2 with signed_SR_eps at 3, and both.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such format, or an ε is not in [0, 1).
+    """
+    fmt, rn, sr = Format.parse(fmt), Scheme("RN"), Scheme("SR")
+    found = [] if baseline is None else [Setup(baseline, Format.parse(baseline), rn, rn, rn)]
+    found += [Setup("RN", fmt, rn, rn, rn), Setup("SR", fmt, sr, sr, sr)]
+    for value in eps:
+        biased, signed = Scheme("SR_eps", value), Scheme("signed_SR_eps", value)
+        found += [
+            Setup(str(biased), fmt, biased, biased, sr),
+            Setup(str(signed), fmt, sr, sr, signed),
+            Setup(f"both({value!r})", fmt, biased, biased, signed),
+        ]
+    return found
+
+
+def compare(
+    problem,
+    start,
+    chosen: Sequence[Setup],
+    rng,
+    replicates: range,
+    *,
+    stepsize: float,
+    steps: int,
+    record: int = 1,
+    pieces: Sequence[Mapping] = (),
+) -> dict:
+    """Run gradient descent with each setup, all from the same start and with the same random words.
+
+    Parameters
+    ----------
+    problem, start, stepsize, steps, record
+        As for `gradient_descent`.
+    chosen : sequence of Setup
+    rng : callable
+        ``rng(replicates=range)`` returns a new `Philox`, such as `Settings.rng`.
+    replicates : range
+        Numbers of the replicates of stochastic setups.
+    pieces : sequence of mapping
+        Curves of earlier runs, whose replicates are taken over (see `load_pieces`); only the others are run.
+
+    Returns
+    -------
+    dict of name to curves
+        Curves are a dict: ``replicates``, the numbers of the replicates (empty for a deterministic setup, which has a
+        row of its own); ``steps``, those that were recorded; ``loss`` and ``error``, the objective and the problem's
+        error after them, and ``unmoved``, the share of components that each step left unchanged: arrays with a row a
+        replicate.
+    """
+
+    def run(setup, numbers):
+        stream = rng(replicates=numbers) if setup.stochastic else None
+        history = gradient_descent(
+            problem,
+            start,
+            stepsize=stepsize,
+            steps=steps,
+            record=record,
+            rng=stream,
+            progress=lambda steps: progress(steps, setup.name),
+            **setup.options,
+        )
+        return _curves(history, numbers if setup.stochastic else ())
+
+    return {setup.name: _with_pieces(run, setup, replicates, pieces) for setup in chosen}
+
+
+def _with_pieces(run, setup, replicates, pieces):
+    known = [piece[setup.name] for piece in pieces if setup.name in piece]
+    if not setup.stochastic:
+        return known[0] if known else run(setup, ())
+    have = {number for curves in known for number in curves["replicates"]}
+    known += [run(setup, numbers) for numbers in _spans([n for n in replicates if n not in have])]
+    rows = {number: (curves, row) for curves in known for row, number in enumerate(curves["replicates"])}
+    chosen = [rows[number] for number in replicates]
+    measured = [name for name in known[0] if name not in ("replicates", "steps")]
+    merged = {name: np.array([curves[name][row] for curves, row in chosen]) for name in measured}
+    return {"replicates": list(replicates), "steps": known[0]["steps"], **merged}
+
+
+def _spans(numbers):
+    """Return ascending numbers as ranges without a gap."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    stops = [number + 1 for number in numbers if number + 1 not in numbers]
+    return [range(start, stop) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _curves(history, replicates):
+    measured = {"loss": history.objective, "unmoved": history.stagnated}
+    if history.error is not None:
+        measured["error"] = history.error
+    rows = {name: np.atleast_2d(np.transpose(values)) for name, values in measured.items()}
+    return {"replicates": list(replicates), "steps": history.steps, **rows}
+
+
+def load_pieces(figure: str, settings) -> list[dict]:
+    """Return the curves of the runs that `settings.pieces` names, from the records of a figure.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a record is missing or damaged, or of a run with other parameters than the number of replicates.
+    """
+    return [_load_piece(Path(directory) / f"{figure}.json", settings.parameters) for directory in settings.pieces]
+
+
+def _load_piece(path, parameters):
+    record = load_record(path)
+    ours, theirs = plain(parameters), record["parameters"]
+    for name in sorted((ours.keys() | theirs.keys()) - {"replicates", "replicate_range"}):
+        if ours.get(name) != theirs.get(name):
+            raise ValueError(f"{path}: {name} was {theirs.get(name)!r}; must be {ours.get(name)!r}, as in this run")
+    return {name: _as_arrays(**curves) for name, curves in record["numbers"].items()}
+
+
+def _as_arrays(replicates, steps, **measured):
+    """Return curves as `compare` does; what is not finite is text in a record."""
+    rows = {name: np.array(values, dtype=np.float64) for name, values in measured.items()}
+    return {"replicates": replicates, "steps": np.array(steps), **rows}
+
+
+def measured_beta(problem, x0, setup: Setup, rng, *, stepsize: float, steps: int) -> np.ndarray:
+    """Return β of each step, ⟨g, e⟩ = −β·t‖g‖² with total error e and exact gradient g, averaged over replicates.
+
+    It is D5's β where the gradient is rounded once, and takes in the errors of all operations where they are rounded.
+    The effective stepsize is t(1 + β) (SPEC D9).
+    """
+    walk = iterates(problem, x0, stepsize=stepsize, steps=steps, rng=rng, **setup.options)
+    found, axes = [], tuple(range(-len(problem.shape), 0))
+    for x, moved in pairwise(walk):
+        g, xp = problem.gradient(x), array_namespace(x)
+        square, along = xp.sum(g * g, axis=axes), xp.sum(g * (x - moved), axis=axes)
+        found.append(np.mean(significant(along / (stepsize * square) - 1)))
+    return significant(np.array(found))
+
+
+def phases(values: Sequence[float], steps: int) -> list[float]:
+    """Return the value of each of the steps: the first for the longest time, the others for less and less.
+
+    Of m values the first gets m, the last 1 out of m(m + 1)/2 parts: a half, a third and a sixth for three.
+    """
+    shares = np.arange(len(values), 0, -1)
+    ends = np.rint(np.cumsum(shares) * steps / shares.sum()).astype(int)
+    return [values[int(np.argmax(ends > step))] for step in range(steps)]
+
+
+def progress(steps, label: str):
+    """Return the steps, with a bar that shows how far they are where somebody is looking on; it leaves nothing behind.
+
+    In a notebook it clears the output of its cell at the end.
+    """
+    kernel = getattr(get_ipython(), "kernel", None)
+    # A front end that could ask for input has a reader; nbclient, papermill and nbval have none.
+    watched = kernel.get_parent("shell").get("content", {}).get("allow_stdin") if kernel else sys.stderr.isatty()
+    return _with_bar(steps, label, kernel) if watched else steps
+
+
+def _with_bar(steps, label, kernel):
+    yield from tqdm(steps, desc=label, leave=False)
+    if kernel:
+        clear_output()  # tqdm leaves blanks

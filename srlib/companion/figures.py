@@ -1,0 +1,161 @@
+"""Figures: one style, one colour a scheme, and a record of the numbers beside each."""
+
+import io
+import logging
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+
+from srlib.companion.records import as_text, digest, plain, write_atomically
+from srlib.companion.statistics import mean_band
+
+WIDTH = 7.0  # inches: the text width of a journal page
+
+# Okabe and Ito's colours, told apart in all common forms of colour blindness, and a dark one.
+_COLOURS = {
+    "binary32": "#000000",
+    "binary64": "#000000",
+    "RN": "#D55E00",
+    "SR": "#0072B2",
+    "SR_eps": "#009E73",
+    "signed_SR_eps": "#CC79A7",
+    "both": "#E69F00",
+    "skeleton": "#56B4E9",
+    "longer": "#999999",
+    "annealed": "#882255",
+}
+_DASHES = {0.1: "-", 0.2: (0, (5, 1.5)), 0.4: (0, (1.5, 1.2))}  # by ε
+_OTHER_DASHES = (0, (6, 1.5, 1.5, 1.5))
+_LABELS = {
+    "SR_eps": r"SR$_\varepsilon$",
+    "signed_SR_eps": r"signed-SR$_\varepsilon$",
+    "both": "both",
+    "longer": "longer step",
+}
+_PACKAGES = ("srlib", "numpy", "scipy", "numba", "matplotlib", "mpmath")
+
+_STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 130,
+    "font.family": "STIXGeneral",
+    "font.size": 10,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "mathtext.fontset": "stix",
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+}
+
+
+def use_style() -> None:
+    """Make figures look the same everywhere from here on."""
+    matplotlib.rcParams.update(_STYLE)
+    logging.getLogger("fontTools").setLevel(logging.ERROR)  # it tells of the time stamps of fonts
+
+
+def scheme_style(name: str) -> dict:
+    """Return colour, dashes and label of the line of a scheme or `Setup`, such as "signed_SR_eps(0.1)"."""
+    family, _, eps = name.removesuffix(")").partition("(")
+    dashes = _DASHES.get(float(eps), _OTHER_DASHES) if eps else "-"
+    label = _LABELS.get(family, family) + (f", $\\varepsilon={eps}$" if eps else "")
+    return {"color": _COLOURS.get(family, "0.5"), "linestyle": dashes, "label": label}
+
+
+def plot_band(axes, x, mean, half_width, name: str, **options) -> None:
+    """Draw the line of a scheme, with its confidence band where that has a width."""
+    style = scheme_style(name) | options
+    axes.plot(x, mean, **style)
+    if np.any(half_width > 0):
+        lower, upper = mean - half_width, mean + half_width
+        axes.fill_between(x, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
+
+
+def plot_curves(curves: dict, names: list[str]):
+    """Draw test error, loss and share of unmoved components of an experiment, with 95% confidence bands.
+
+    Parameters
+    ----------
+    curves : dict
+        Of `srlib.companion.experiments.compare`.
+    names : list of str
+        Those to show.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.1))
+    panels = {
+        "error": ("test error (%)", 100),
+        "loss": ("training loss", 1),
+        "unmoved": ("share of weights unmoved", 1),
+    }
+    for axis, (key, (title, scale)) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            steps = curves[name]["steps"] if key != "unmoved" else 1 + np.arange(np.shape(curves[name][key])[1])
+            plot_band(axis, steps, *mean_band(scale * np.transpose(curves[name][key])), name)
+        axis.set(title=title, xlabel="epoch")
+    legend_below(figure, 4)
+    return figure
+
+
+def legend_below(figure, columns: int) -> None:
+    """Explain the lines of the first axes below a figure, in so many columns."""
+    handles_and_labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles_and_labels, ncols=columns, loc="outside lower center", columnspacing=1.2)
+
+
+def save_figure(figure, name: str, numbers: dict, settings) -> None:
+    """Write a figure as PNG and PDF, and the numbers that it shows with all that decides them as JSON.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    name : str
+        Letters, digits and underscores.
+    numbers : dict
+        What is plotted: arrays, lists, numbers and text, nested in dicts with text keys.
+    settings : Settings
+        Their output directory, and the parameters to record.
+
+    Raises
+    ------
+    ValueError
+        If the name has other characters.
+    """
+    if not re.fullmatch(r"\w+", name):
+        raise ValueError(f"name is {name!r}; must be of letters, digits and underscores")
+    directory = Path(settings.output_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    shown = plain(numbers)
+    record = {
+        "figure": name,
+        "parameters": plain(settings.parameters),
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
+        "sha256": digest(shown),
+        "numbers": shown,
+    }
+    contents = {
+        "png": _drawn(figure, "png", {"Software": None}),
+        "pdf": _drawn(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
+        "json": as_text(record).encode(),
+    }
+    for suffix, content in contents.items():
+        write_atomically(directory / f"{name}.{suffix}", content)
+
+
+def _drawn(figure, kind, metadata):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()

@@ -1,0 +1,19 @@
+"""Findings as text: tables in Markdown, verdicts."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return rows of text as a table in Markdown; columns with numbers are on the right."""
+    names = list(rows[0])
+    numeric = [any(re.match(r"[+-]?\d", row[name]) for row in rows) for name in names]
+    rules = ["---:" if right else "---" for right in numeric]
+    rules[0] = "---"
+    lines = [names, rules, *([row[name] for name in names] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def verdict(finding: str, margin: float) -> str:
+    """Return in a line whether a finding holds in this run: whether its margin is positive."""
+    return f"{finding}: {'holds' if margin > 0 else 'does not hold here'}, margin {margin:.3g}"

@@ -1,0 +1,279 @@
+"""The exact law of one-dimensional low-precision gradient descent: a Markov chain on the format's values (SPEC D6)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array, diags_array, eye_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components, dijkstra
+from scipy.sparse.linalg import splu
+
+from srlib import checks
+from srlib.descent.steps import like_points
+from srlib.formats import Format
+from srlib.rounding import outcomes, round_to
+from srlib.schemes import Scheme, prob_up
+from srlib.typing import Array
+
+
+@dataclass(frozen=True, eq=False)
+class ExactLaw:
+    """A Markov chain: the iterates of gradient descent in a low-precision format.
+
+    Attributes
+    ----------
+    values : float64 array of shape (states,)
+        All finite values of the format, ascending; before and after them −inf, inf and NaN, where a step can overflow
+        to these: states that are never left.
+    matrix : SciPy CSR array of shape (states, states), none of whose stored elements is 0
+        Probability of going from a state (row) to another (column) in one step; rows sum to 1 up to rounding.
+    """
+
+    values: np.ndarray
+    matrix: csr_array
+
+    def state(self, x: float) -> int:
+        """Return the index of a value; raise ValueError if it is no state."""
+        same = np.flatnonzero((self.values == x) | (np.isnan(self.values) & np.isnan(x)))
+        if len(same) == 0:
+            raise ValueError(f"x is {x!r}; must be one of the {len(self.values)} values of the chain")
+        return int(same[0])
+
+    def distributions(self, x0: float, steps: int) -> Iterator[np.ndarray]:
+        """Yield the probability of each state after 0, 1, …, `steps` steps from `x0`, as arrays of shape (states,)."""
+        start = self.state(x0)
+        # What is never reached adds nothing; of a wide format that is nearly all.
+        reached = np.sort(breadth_first_order(self.matrix, start, return_predecessors=False))
+        backward = self.matrix[reached][:, reached].T.tocsr()
+        part = (reached == start).astype(np.float64)
+        for step in range(checks.integer("steps", steps, 0) + 1):
+            part = backward @ part if step else part
+            law = np.zeros(len(self.values))
+            law[reached] = part
+            yield law
+
+    def distribution(self, x0: float, step: int) -> np.ndarray:
+        """Return the probability of each state after so many steps from `x0`."""
+        *_, last = self.distributions(x0, step)
+        return last
+
+    def expected(self, f: Callable[[Array], Array], x0: float, steps: int) -> np.ndarray:
+        """Return E f(x̂_k) for k = 0 … steps, an array of shape (steps + 1,), from the value `x0`.
+
+        `f` maps an array of values to an array of the same shape. States that cannot be reached do not count, even
+        where f is not finite.
+        """
+        with np.errstate(all="ignore"):
+            values = _numbers_at("f", f, self.values)
+        laws = self.distributions(x0, steps)
+        return np.array([law[law > 0] @ values[law > 0] for law in laws])
+
+    @property
+    def stagnant(self) -> np.ndarray:
+        """The states that are never left, as a boolean array."""
+        return _leaving(self.matrix) == 0
+
+    def recurrent_classes(self) -> list[np.ndarray]:
+        """Return the closed sets of states that lead to each other, as arrays of indices; all other states are left."""
+        count, labels = connected_components(self.matrix, directed=True, connection="strong")
+        edges = self.matrix.tocoo()
+        closed = np.ones(count, dtype=bool)
+        closed[labels[edges.row[(labels[edges.row] != labels[edges.col]) & (edges.data > 0)]]] = False
+        members = np.flatnonzero(closed[labels])
+        members = members[np.argsort(labels[members], kind="stable")]
+        classes = np.split(members, np.flatnonzero(np.diff(labels[members])) + 1)
+        return sorted(classes, key=lambda states: states[0])
+
+    def stationary(self, states: np.ndarray) -> np.ndarray:
+        """Return the stationary law on a recurrent class, an array of shape (states of the chain,)."""
+        inner = self.matrix[states][:, states]
+        law = np.zeros(len(self.values))
+        if len(states) == 1:
+            law[states] = 1.0
+            return law
+        # With the flow into the first state fixed to be 1, the balance of the others determines them.
+        balance = (eye_array(len(states)) - inner.T).tocsc()
+        others = splu(balance[1:, 1:]).solve(-balance[1:, [0]].toarray()[:, 0])
+        found = np.concatenate([[1.0], others])
+        law[states] = found / found.sum()
+        return law
+
+    def hitting_time(self, targets: Array) -> np.ndarray:
+        """Return the expected number of steps to the first of some states, an array of shape (states,).
+
+        Parameters
+        ----------
+        targets : array of bool of shape (states,), or of indices
+
+        Returns
+        -------
+        array
+            0 for the targets, infinite where they are missed with positive probability.
+        """
+        hit = self._marked(targets)
+        stopped = diags_array(~hit * 1.0) @ self.matrix  # the chain up to its first visit
+        missing = ~_can_reach(stopped, hit)
+        certain = ~_can_reach(stopped, missing) & ~hit
+        times = np.where(hit, 0.0, np.inf)
+        if certain.any():
+            inner = self.matrix[certain][:, certain]
+            times[certain] = splu((eye_array(inner.shape[0]) - inner).tocsc()).solve(np.ones(inner.shape[0]))
+        return times
+
+    def least_expected(self, f: Callable[[Array], Array], steps: int) -> np.ndarray:
+        """Return min E f(x̂_k) over all ways to choose among the outcomes of each step, from each state.
+
+        The choice may depend on the state and on the steps that are left, and on nothing of the future: Bellman's
+        recursion. The law of SR has both neighbours as outcomes wherever a number is between two, so that its least
+        expectation is that of any rounding.
+
+        Parameters
+        ----------
+        f : callable
+            As for `expected`; where it is not a number it counts as infinite.
+        steps : int
+
+        Returns
+        -------
+        array of shape (steps + 1, states)
+        """
+        with np.errstate(all="ignore"):
+            values = _numbers_at("f", f, self.values)
+        least = [np.where(np.isnan(values), np.inf, values)]
+        for _ in range(checks.integer("steps", steps, 0)):
+            least.append(np.minimum.reduceat(least[-1][self.matrix.indices], self.matrix.indptr[:-1]))
+        return np.array(least)
+
+    def fewest_steps(self, targets: Array) -> np.ndarray:
+        """Return the number of steps to the first of some states under the best choice among the outcomes of each step.
+
+        Parameters and result as for `hitting_time`; infinite where the targets cannot be reached.
+        """
+        hit = self._marked(targets)
+        backward = self.matrix.T.tocsr()
+        return dijkstra(backward, indices=np.flatnonzero(hit), unweighted=True, min_only=True)
+
+    def _marked(self, states: Array) -> np.ndarray:
+        """Return a set of states, given as such or by their indices, as a boolean array."""
+        marked = np.zeros(len(self.values), dtype=bool)
+        marked[states] = True
+        return marked
+
+
+def exact_law(
+    objective: Any,
+    fmt: Format | str,
+    stepsize: float,
+    *,
+    gradient: Scheme | str = "SR",
+    multiply: Scheme | str = "SR",
+    update: Scheme | str | Callable[[Array, Array], Array] = "SR",
+    bits: int = 32,
+) -> ExactLaw:
+    """Return the law of x⁺ = fl₃(x − fl₂(t·fl₁(f′(x)))) on all values of a format, from the closed forms (SPEC D6).
+
+    Parameters
+    ----------
+    objective
+        Has ``gradient(x)``, for arrays of numbers; or a problem of srlib whose points have one component.
+    fmt, stepsize, gradient, multiply, update
+        As for `gradient_descent`; the gradient is rounded once. `update` may also be any other scheme, as a function of
+        theta and sign(v), arrays, that returns P(up).
+    bits : int
+        How many random bits each rounding has, 1 to 32: probabilities are rounded to multiples of 2^−bits, as those
+        that `Philox` realises.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these, or the format has more than 2^20 values.
+
+    Examples
+    --------
+    >>> from srlib import Huber
+    >>> law = exact_law(Huber(1.0, 0.5), "binary8", 0.25, update="signed_SR_eps(0.1)")
+    >>> law.expected(np.abs, x0=2.0, steps=3).round(10)
+    array([2.  , 1.85, 1.7 , 1.55])
+    """
+    fmt, stepsize = Format.parse(fmt), checks.positive("stepsize", stepsize)
+    scale = 2.0 ** checks.integer("bits", bits, 1, 32)
+    finite = fmt.values()
+    one = getattr(objective, "shape", None) == (1,)
+    with np.errstate(all="ignore"):
+        points = finite[:, None] if one else finite
+        g = np.reshape(_numbers_at("gradient", objective.gradient, points), finite.shape)
+    rows, ends, weights = np.arange(len(finite)), [], []
+    for g_hat, p1 in _outcomes(g, fmt, gradient, scale):
+        for u_hat, p2 in _outcomes(stepsize * g_hat, fmt, multiply, scale):
+            for moved, p3 in _outcomes(finite - u_hat, fmt, update, scale, u_hat):
+                ends.append(moved)
+                weights.append(p1 * p2 * p3)
+    ends, weights, starts = np.concatenate(ends), np.concatenate(weights), np.tile(rows, len(ends))  # type: ignore[assignment]
+    possible = weights > 0  # type: ignore[operator]
+    ends, weights, starts = ends[possible], weights[possible], starts[possible]
+    values, first = _with_overflow(finite, ends)
+    columns = np.where(np.isnan(ends), len(values) - 1, np.searchsorted(values, ends))
+    absorbing = np.flatnonzero(~np.isfinite(values))
+    shape = (len(values), len(values))
+    data = np.concatenate([weights, np.ones(len(absorbing))])
+    places = np.concatenate([starts + first, absorbing]), np.concatenate([columns, absorbing])
+    return ExactLaw(values, coo_array((data, places), shape=shape).tocsr())
+
+
+def _numbers_at(name: str, function: Callable[[Array], Array], points: Array) -> np.ndarray:
+    """Return the numbers of a function, or truth values as numbers, as float64, checked to be one for each point."""
+    return like_points(name, np.asarray(function(points), dtype=np.float64), points)
+
+
+def _outcomes(
+    y: Array, fmt: Format, scheme: Scheme | str | Callable[..., Array], scale: float, v: Array | None = None
+) -> list[tuple[Array, Array]]:
+    """Return what `outcomes` does, where what is not finite stays or becomes what overflow makes of it.
+
+    Probabilities are rounded to multiples of 1/scale; it does not matter whether those of moving up or away from zero.
+    """
+    finite = np.isfinite(y)
+    between = np.where(finite, y, 0.0)
+    inner = _own_outcomes(between, fmt, scheme, v) if callable(scheme) else outcomes(between, fmt, scheme, v)
+    beyond = {"inf": y, "nan": np.full_like(y, np.nan), "saturate": np.copysign(fmt.largest, y)}[fmt.overflow]
+    beyond = np.where(np.isnan(y), y, beyond)
+    lower, upper = ((np.where(finite, value, beyond), p) for value, p in inner)
+    up = np.where(finite, np.rint(upper[1] * scale) / scale, 0.0)
+    return [(lower[0], 1.0 - up), (upper[0], up)]
+
+
+def _own_outcomes(y: Array, fmt: Format, scheme: Callable[..., Array], v: Array) -> list[tuple[Array, Array]]:
+    """Return what `outcomes` does, for a function that returns P(up)."""
+    lower, upper = (round_to(value, fmt) for value in fmt.neighbours(y))
+    theta = prob_up(y, fmt, "SR")
+    up = np.where(theta > 0, scheme(theta, np.sign(v)), 0.0)
+    return [(lower, 1 - up), (upper, up)]
+
+
+def _with_overflow(finite: Array, ends: Array) -> tuple[np.ndarray, int]:
+    """Return the states, those of `ends` that are not finite among them, and the index of the first finite one."""
+    before = [-np.inf] if np.any(ends == -np.inf) else []
+    after = [value for value, reached in ((np.inf, ends == np.inf), (np.nan, np.isnan(ends))) if np.any(reached)]
+    return np.concatenate([before, finite, after]), len(before)
+
+
+def _leaving(matrix: Array) -> np.ndarray:
+    """Return the probability of leaving each state."""
+    edges = matrix.tocoo()
+    away = edges.row != edges.col
+    return np.bincount(edges.row[away], edges.data[away], matrix.shape[0])
+
+
+def _can_reach(matrix: Array, targets: Array) -> np.ndarray:
+    """Return from which states a chain can come to one of the targets, themselves included."""
+    edges, beyond = matrix.tocoo(), matrix.shape[0]  # one more node, from which the walk back to the targets starts
+    possible, ends = edges.data > 0, np.flatnonzero(targets)
+    backward = (
+        np.concatenate([edges.col[possible], np.full(len(ends), beyond)]),
+        np.concatenate([edges.row[possible], ends]),
+    )
+    graph = coo_array((np.ones(len(backward[0])), backward), shape=(beyond + 1, beyond + 1)).tocsr()
+    found = np.zeros(beyond + 1, dtype=bool)
+    found[breadth_first_order(graph, beyond, return_predecessors=False)] = True
+    return found[:beyond]

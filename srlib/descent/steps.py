@@ -1,0 +1,296 @@
+"""Gradient descent with three rounding sites, on an ensemble of replicates at once (SPEC, Gradient descent)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from srlib import checks
+from srlib.arithmetic import Arithmetic, descend
+from srlib.digits import significant, to_numpy
+from srlib.formats import Format
+from srlib.philox import Philox
+from srlib.rounding import round_to
+from srlib.schemes import Scheme
+from srlib.typing import Array, Problem
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What happened in a run of gradient descent.
+
+    Attributes
+    ----------
+    x : array
+        The last iterate, with the replicates along its leading axis if there are any.
+    steps : int array of shape (records,)
+        The steps after which objective and error were recorded; the first is 0, the last the number of steps.
+    objective : float64 array of shape (records,) or (records, replicates)
+        f, to 10 significant digits.
+    error : float64 array of the same shape, or None
+        The error that the problem defines, to 10 significant digits.
+    stagnated : float64 array of shape (steps,) or (steps, replicates)
+        Share of the components that each step left unchanged.
+    """
+
+    x: object
+    steps: np.ndarray
+    objective: np.ndarray
+    error: np.ndarray | None
+    stagnated: np.ndarray
+
+    def _repr_html_(self) -> str:
+        from srlib import html
+
+        return html.history_html(self)
+
+
+def gradient_descent(
+    problem: Problem,
+    x0: Array,
+    *,
+    stepsize: float,
+    steps: int,
+    fmt: Format | str,
+    gradient: Scheme | str = "SR",
+    multiply: Scheme | str = "SR",
+    update: Scheme | str | Callable[[int], Scheme | str] = "SR",
+    rng: Philox | None = None,
+    record: int = 1,
+    progress: Callable[..., Any] | None = None,
+) -> History:
+    """Run x⁺ = fl₃(x − fl₂(t·fl₁(∇f(x)))), for a whole ensemble of replicates at once, and record what happens.
+
+    Parameters
+    ----------
+    problem, x0, stepsize, steps, fmt, gradient, multiply, update, rng, progress
+        As for `iterates`. The problem may have ``error(x)``, which is recorded too.
+    record : int
+        Objective and error are computed every so many steps, and at the start and the end.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these.
+
+    Examples
+    --------
+    >>> from srlib import DiagonalQuadratic
+    >>> problem = DiagonalQuadratic(np.ones(3), np.array([1.0, 2.0, 3.0]))
+    >>> rng = Philox(seed=1, replicates=4)
+    >>> history = gradient_descent(problem, [0.0, 0.0, 0.0], stepsize=0.5, steps=3, fmt="binary8", rng=rng)
+    >>> history.objective.mean(axis=1)
+    array([7.       , 1.75     , 0.65625  , 0.1640625])
+    """
+    sites = {"gradient": gradient, "multiply": multiply, "update": update}
+    walk = iterates(problem, x0, stepsize=stepsize, steps=steps, fmt=fmt, **sites, rng=rng, progress=progress)  # type: ignore[arg-type]
+    return _history(problem, walk, steps, record)
+
+
+def iterates(
+    problem: Problem,
+    x0: Array,
+    *,
+    stepsize: float,
+    steps: int,
+    fmt: Format | str,
+    gradient: Scheme | str = "SR",
+    multiply: Scheme | str = "SR",
+    update: Scheme | str | Callable[[int], Scheme | str] = "SR",
+    rng: Philox | None = None,
+    progress: Callable[..., Any] | None = None,
+) -> Iterator[Array]:
+    """Return an iterator over the iterates of low-precision gradient descent, from the rounded start on.
+
+    Parameters
+    ----------
+    problem
+        Has ``shape``, ``f(x)`` and ``gradient(x)``, and perhaps ``rounded_gradient(x, arithmetic)``, which is then used
+        in place of one rounding of the gradient (see `srlib.descent.classifiers`).
+    x0 : float64 array (or list) of the shape of a point, or with an axis of the replicates before it
+        Rounded once, by RN. Its array library is the one that computes.
+    stepsize : float
+        t, finite and positive; used as it is.
+    steps : int
+        Number of steps, at least 1.
+    fmt : Format or str
+        Format of all three sites.
+    gradient, multiply, update : Scheme or str
+        Schemes of the sites. A signed one can be that of the update, whose direction v is the step û. The scheme of the
+        update may be a function of the number of steps taken before.
+    rng : Philox
+        Random words of the stochastic schemes; its replicates are those of the ensemble.
+    progress : callable, optional
+        Wraps the range of the steps, as tqdm does.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these.
+    """
+    steps = checks.integer("steps", steps, 1)
+    updates = [Scheme.parse(update(number) if callable(update) else update) for number in range(steps)]
+    sites = {scheme: _sites(fmt, gradient, multiply, scheme, rng) for scheme in dict.fromkeys(updates)}
+    stepsize = checks.positive("stepsize", stepsize)
+    x = _start(problem, x0, Format.parse(fmt), rng)
+
+    def step(x: Array, number: int) -> Array:
+        return _step(problem, x, stepsize, *sites[updates[number]])
+
+    return _walk(x, step, steps, progress)
+
+
+def skeleton(
+    problem: Problem,
+    x0: Array,
+    *,
+    stepsize: float | Sequence[float],
+    steps: int,
+    fmt: Format | str,
+    eps: float | Sequence[float] = 0.0,
+    record: int = 1,
+) -> History:
+    """Run x⁺ = x − t·g − ε·ulp(x)·sign(g) in binary64 without rounding: what signed_SR_eps does in the mean (SPEC D9).
+
+    Parameters
+    ----------
+    problem, x0, steps, record
+        As for `gradient_descent`; `x0` is rounded to `fmt`, as there.
+    stepsize : float, or sequence of float
+        t, or that of each step.
+    fmt : Format or str
+        The format whose ulp it is.
+    eps : float, or sequence of float
+        ε, or that of each step; 0 is gradient descent.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these.
+    """
+    fmt, steps = Format.parse(fmt), checks.integer("steps", steps, 1)
+    stepsizes, biases = _each_step("stepsize", stepsize, steps), _each_step("eps", eps, steps)
+
+    def step(x: Array, number: int) -> Array:
+        g = gradient_at(problem, x)
+        return x - stepsizes[number] * g - biases[number] * fmt.ulp(x) * array_namespace(x).sign(g)
+
+    return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record)
+
+
+def _walk(
+    x: Array, step: Callable[[Array, int], Array], steps: int, progress: Callable[..., Any] | None
+) -> Iterator[Array]:
+    """Yield x and what step(x, number of steps before) makes of it, again and again."""
+    yield x
+    for number in (progress or iter)(range(1, steps + 1)):
+        with np.errstate(all="ignore"):  # overflow shows as inf or NaN
+            x = step(x, number - 1)
+        yield x
+
+
+def _history(problem: Problem, walk: Iterator[Array], steps: int, record: int) -> History:
+    record = checks.integer("record", record, 1)
+    recorded = {*range(0, steps, record), steps}
+    objectives, errors, stagnated = [], [], []
+    before = None
+    for number, x in enumerate(walk):
+        if before is not None:
+            stagnated.append(_unchanged(before, x, len(problem.shape)))
+        if number in recorded:
+            with np.errstate(all="ignore"):
+                objectives.append(significant(numbers_at(problem, "f", x)))
+                if hasattr(problem, "error"):
+                    errors.append(significant(numbers_at(problem, "error", x)))
+        before = x
+    error = np.array(errors) if errors else None
+    return History(before, np.array(sorted(recorded)), np.array(objectives), error, np.array(stagnated))
+
+
+def _each_step(name: str, value: Any, steps: int) -> list[float]:
+    values = (
+        np.broadcast_to(np.asarray(value, dtype=np.float64), (steps,)) if np.ndim(value) == 0 else np.asarray(value)
+    )
+    if values.shape != (steps,) or not np.all(np.isfinite(values) & (values >= 0)):
+        raise ValueError(f"{name} is {value!r}; must be a finite number that is not negative, or {steps} of them")
+    return values.tolist()
+
+
+def _sites(
+    fmt: Format | str, gradient: Scheme | str, multiply: Scheme | str, update: Scheme | str, rng: Philox | None
+) -> list[Arithmetic]:
+    fmt = Format.parse(fmt)
+    schemes = {"gradient": Scheme.parse(gradient), "multiply": Scheme.parse(multiply), "update": Scheme.parse(update)}
+    for site in ("gradient", "multiply"):
+        if schemes[site].signed:
+            raise ValueError(f"{site} is {schemes[site]}; a signed scheme can be that of the update only")
+    if any(scheme.stochastic for scheme in schemes.values()) and not isinstance(rng, Philox):
+        raise TypeError(f"rng is {rng!r}; stochastic schemes need a Philox")
+    return [Arithmetic(fmt, scheme, rng) for scheme in schemes.values()]
+
+
+def _start(problem: Problem, x0: Array, fmt: Format, rng: Philox | None) -> Array:
+    x = checks.float64_array("x0", x0)
+    xp = array_namespace(x)
+    ensemble = problem.shape if rng is None or rng.replicates is None else (len(rng.replicates), *problem.shape)
+    if x.shape not in (problem.shape, ensemble):
+        allowed = " or ".join(map(str, dict.fromkeys([problem.shape, ensemble])))
+        raise ValueError(f"x0 has shape {x.shape}; must be {allowed}")
+    return round_to(xp.broadcast_to(x, ensemble), fmt)
+
+
+def _step(
+    problem: Problem, x: Array, stepsize: float, first: Arithmetic, second: Arithmetic, third: Arithmetic
+) -> Array:
+    if hasattr(problem, "rounded_gradient"):
+        g = like_points("rounded_gradient", problem.rounded_gradient(x, first), x)
+    else:
+        g = first.round(gradient_at(problem, x))
+    return descend(x, g, stepsize, second, third)
+
+
+def gradient_at(problem: Problem, x: Array) -> Array:
+    """Return the gradient; raise TypeError or ValueError if it is no float64 array of the shape of `x`."""
+    return like_points("gradient", problem.gradient(x), x)
+
+
+def like_points(name: str, g: Array, x: Array) -> Array:
+    """Return what a function has made of points; raise TypeError or ValueError if not float64 of the shape of `x`."""
+    g = checks.float64_array(f"{name}(x)", g)
+    if g.shape != x.shape:
+        raise ValueError(f"{name}(x) has shape {g.shape} for x of shape {x.shape}{_wrong_axis(g.shape, x.shape)}")
+    return g
+
+
+def numbers_at(problem: Problem, name: str, x: Array) -> Array:
+    """Return ``f(x)`` or ``error(x)`` of a problem; raise ValueError if that is not one number for each point."""
+    found, wanted = getattr(problem, name)(x), x.shape[: x.ndim - len(problem.shape)]
+    if np.shape(found) != wanted:
+        axes = _wrong_axis(np.shape(found), wanted)
+        raise ValueError(
+            f"{name}(x) has shape {np.shape(found)} for x of shape {x.shape}, points of {problem.shape}{axes}"
+        )
+    return found
+
+
+def _wrong_axis(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    if len(found) != len(wanted):
+        return f"; must be {wanted}, with {len(wanted)} axes"
+    axis = next(i for i, (have, need) in enumerate(zip(found, wanted, strict=True)) if have != need)
+    return f"; must be {wanted}: axis {axis} has length {found[axis]}, not {wanted[axis]}"
+
+
+def _unchanged(x: Array, moved: Array, ndim: int) -> np.ndarray:
+    xp = array_namespace(x)
+    same = xp.astype(x == moved, xp.float64)
+    return to_numpy(xp.mean(same, axis=tuple(range(x.ndim - ndim, x.ndim))))

@@ -1,0 +1,450 @@
+import json
+import shutil
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+from click.testing import CliRunner
+from scipy.stats import t
+
+from srlib.cli import main
+from srlib.companion.claims import Claim, Test, as_json, evaluate, ledger
+from srlib.companion.records import digest
+
+FIGURES = Path(__file__).parents[2] / "figures"
+
+
+@pytest.fixture
+def records(tmp_path):
+    """The committed records, to be changed."""
+    directory = tmp_path / "figures"
+    directory.mkdir()
+    for path in FIGURES.glob("*.json"):
+        shutil.copy(path, directory)
+    return directory
+
+
+def change(records, figure, alter):
+    path = records / f"{figure}.json"
+    record = json.loads(path.read_text())
+    alter(record["numbers"])
+    path.write_text(json.dumps(record | {"sha256": digest(record["numbers"])}))
+
+
+def verdicts(records):
+    return {claim.name: claim.verdict for claim in evaluate(records)}
+
+
+def test_a_claim_holds_under_conditions_or_fails_by_its_tests():
+    passed, missed = Test("s", 1.0, 0.5, "f"), Test("s", 0.5, 0.5, "f")
+    assert passed.margin == 0.5 and passed.passed and not missed.passed
+    assert Claim("C", "", passed, (passed,)).verdict == "holds"
+    assert Claim("C", "", passed, (passed, missed)).verdict == "holds under conditions"
+    assert Claim("C", "", missed, (passed,)).verdict == "fails"
+
+
+def test_ledger_and_json_have_every_test_with_its_margin_and_what_became_of_it():
+    limits = Test("t", 12.3456, 0.5, "b"), Test("u", 0.25, 0.5, "b")
+    claim = Claim("C", "text", Test("s", -0.0, -1e-9, "a_figure"), limits)
+    assert [list(row.values()) for row in ledger([claim])] == [
+        ["C", "holds under conditions", "s", "0", "+1e-09", "a figure"],
+        ["", "passed", "t", "12.3", "+11.8", "b"],
+        ["", "not passed", "u", "0.25", "-0.25", "b"],
+    ]
+    assert {tuple(row) for row in ledger([claim])} == {("claim", "verdict", "statistic", "value", "margin", "figure")}
+    (found,) = json.loads(as_json([claim]))
+    assert (found["claim"], found["text"], found["verdict"]) == ("C", "text", "holds under conditions")
+    assert [(test["margin"], test["passed"]) for test in found["tests"]] == [
+        (1e-9, True),
+        (12.3456 - 0.5, True),
+        (-0.25, False),
+    ]
+
+
+def test_json_has_a_line_for_each_item_and_its_signs_as_they_are():
+    lines = as_json([Claim("C", "ε·ulp", Test("s", 1.0, 0.5, "f"))]).split("\n")
+    assert lines[:4] == ["[", " {", '  "claim": "C",', '  "text": "ε·ulp",']
+    assert lines[-2:] == ["]", ""]
+
+
+CLAIMED = {
+    "C1": "SR prevents",
+    "C2": "SR has zero bias",
+    "C3": "give up zero bias for a larger probability",
+    "C4": "in a descent direction",
+    "C5": "the bias improves the convergence bound",
+    "C6": "Multinomial logistic regression in 8 bits: the proposed schemes are better than SR",
+    "C7": "A simple neural network in 8 bits: the proposed schemes are better than SR",
+}
+
+
+def test_each_claim_says_what_the_abstract_claims():
+    texts = {claim.name: claim.text for claim in evaluate(FIGURES)}
+    assert texts.keys() == CLAIMED.keys()
+    for name, claimed in CLAIMED.items():
+        assert claimed in texts[name]
+
+
+def test_each_claim_is_tested_on_figures_that_exist():
+    claims = evaluate(FIGURES)
+    assert [claim.name for claim in claims] == [f"C{i}" for i in range(1, 8)]
+    assert {row["figure"] for row in ledger(claims)} <= {path.stem.replace("_", " ") for path in FIGURES.glob("*.png")}
+
+
+def unstick(numbers):
+    numbers["RN"]["loss"] = [[0.9 * loss for loss in numbers["SR"]["loss"][0]]]
+
+
+def biased(numbers):
+    numbers["survival"]["inside a binade"]["SR"][3] += 1e-3
+
+
+def unhelpful(numbers):
+    for where in numbers["survival"].values():
+        where["signed_SR_eps(0.1)"] = where["SR"]
+
+
+def uphill(numbers):
+    numbers["downhill"]["both(0.2)"][4] = -0.01
+
+
+def loose(numbers):
+    for case in numbers.values():
+        case["signed_SR_eps(0.1)"] = case["RN"]
+
+
+def same_as_sr(numbers):
+    for name in numbers:
+        if "eps" in name or "both" in name:
+            numbers[name] = numbers["SR"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "figure", "alter"),
+    [
+        ("C1", "logistic_regression", unstick),
+        ("C2", "survival", biased),
+        ("C3", "survival", unhelpful),
+        ("C4", "descent_bias", uphill),
+        ("C5", "convergence_bound", loose),
+        ("C6", "logistic_regression", same_as_sr),
+        ("C7", "neural_network", same_as_sr),
+    ],
+)
+def test_a_claim_fails_where_the_numbers_do_not_support_it(records, claim, figure, alter):
+    before = verdicts(records)
+    change(records, figure, alter)
+    after = verdicts(records)
+    assert after[claim] == "fails"
+    assert {name for name in after if after[name] != before[name]} <= {claim, "C1", "C6"}
+
+
+def test_a_bound_that_the_objective_exceeds_is_a_limit_of_c5(records):
+    def exceed(numbers):
+        numbers["setting I"]["SR"]["upper_limit"][5] = 1e9
+
+    change(records, "convergence_bound", exceed)
+    (claim,) = [claim for claim in evaluate(records) if claim.name == "C5"]
+    assert not claim.limits[0].passed
+
+
+def test_the_gain_at_the_best_stepsize_is_over_binary64_at_any(records):
+    def limit():
+        (claim,) = [claim for claim in evaluate(records) if claim.name == "C6"]
+        return claim.limits[-1]
+
+    def helpless(numbers):
+        for point in numbers["sweep"]["binary64"]:
+            point["error"] = [99.0]
+
+    def lucky(numbers):
+        numbers["sweep"]["binary64"][-1] |= {"error": [0.0], "held_out": [99.0]}
+
+    change(records, "stepsizes", helpless)
+    assert limit().passed
+    change(records, "stepsizes", lucky)
+    assert not limit().passed
+
+
+SPREAD = [-0.03, 0.01, 0.02]  # of three replicates
+REFERENCE = [30.0, 33.0, 31.0]  # final errors of SR, in per cent, more different than their differences
+STEPS = [0.1, 0.49, 0.5, 0.9]  # what happens from a half on says nothing about less than a half
+PROPOSED = ["SR_eps(0.2)", "signed_SR_eps(0.2)", "both(0.2)"]
+
+
+def upper_limit(values, together=1):
+    """The end of Student's two-sided interval at 95%, or of one of several that hold together at 95%."""
+    return fmean(values) + t.ppf(1 - 0.025 / together, len(values) - 1) * stdev(values) / sqrt(len(values))
+
+
+def with_limit(limit, together=1):
+    """Three replicates with this upper limit."""
+    return [limit - upper_limit(SPREAD, together) + value for value in SPREAD]
+
+
+def errors(final):
+    """Curves that end with these errors, in per cent, and were worse and better before."""
+    return {"error": [[0.9, 0.01, value / 100] for value in final]}
+
+
+def paired_with_sr(gain):
+    """Errors whose lower limit below SR's is the gain, as one of three."""
+    return errors([sr + less for sr, less in zip(REFERENCE, with_limit(-gain, 3), strict=True)])
+
+
+def classifier(gains=(3.0, 5.0, 1.0)):
+    found = {"binary32": errors([50.0]), "RN": errors([10.0]), "SR": errors(REFERENCE)}
+    return found | {name: paired_with_sr(gain) for name, gain in zip(PROPOSED, gains, strict=True)}
+
+
+def certificate(gain):
+    """Two certified steps with Lt = 1/2 and LR² = 4, whose last bound is below 8/(4 + 2/2) by the gain."""
+    c = [1.5, ((4 + 2 / 2) / (1 - gain) - 4) * 2 - 1.5, -9.0]
+    bound = [8 / (4 + sum(c[:k]) / 2) for k in range(3)]
+    return {"certified": 2, "c": c, "bound": bound, "upper_limit": [value / 2 for value in bound] + [1e9]}
+
+
+def certificates():
+    gains = {"RN": -0.5, "SR": 0.0, "signed_SR_eps(0.1)": 0.1, "signed_SR_eps(0.4)": 0.3, "both(0.4)": -0.2}
+    return {scheme: certificate(gain) for scheme, gain in gains.items()}
+
+
+def supporting():
+    """Records of which every test of every claim is passed, by far where it can be."""
+    survival = {"RN": [0.0, 0.0, 0.0, 1.0], "SR": STEPS, "signed_SR_eps(0.1)": [0.3, 0.79, 0.5, 0.0]}
+    survival["signed_SR_eps(0.4)"] = [0.5, 0.89, 0.5, 0.0]
+    from_power = survival | {"SR": [0.2, 0.7, 0.5, 0.9]}
+    downhill = {"RN": -0.3, "SR": 0.0, "SR_eps(0.1)": 0.1, "signed_SR_eps(0.1)": 0.1, "signed_SR_eps(0.2)": 0.2}
+    lines = {"RN": [0.0, 0.0, 0.0, 1.0], "SR": STEPS, "SR_eps(0.2)": [0.3, 0.69, 0.5, 0.0], "signed_SR_eps(0.2)": STEPS}
+    at = [
+        {"held_out": [9.0], "error": [11.0]},
+        {"held_out": [20.0], "error": [9.0]},
+        {"held_out": [20.0], "error": [14.0]},
+    ]
+
+    def tuned(error):
+        return [
+            {"held_out": [held], "error": [other + s for s in SPREAD]} for held, other in ((6.0, error), (9.0, 0.0))
+        ]
+
+    logistic = classifier()
+    logistic["RN"] |= {"loss": [[0.0, 0.5, 2.0]], "unmoved": [[0.0, 0.5, 1.0]]}
+    logistic["SR"] |= {"loss": [[9.0, 9.5, 1 + s] for s in SPREAD], "unmoved": [[1.0, 0.9, 0.5 + s] for s in SPREAD]}
+    return {
+        "rounding_schemes": {"theta": STEPS, "lines": {name: [line, STEPS, STEPS] for name, line in lines.items()}},
+        "survival": {
+            "step_in_ulps": STEPS,
+            "survival": {"inside a binade": survival, "at a power of two": from_power},
+        },
+        "descent_bias": {"downhill": {name: [value] * 200 for name, value in downhill.items()}},
+        "noisy_sign": {
+            "g": [-1.0, 2.0],
+            "once": {"signed_SR_eps(0.1)": [-1.0, 1.0]},
+            "every_operation": {"both(0.1)": [-0.1, 0.1]}
+            | {f"signed_SR_eps({eps})": [eps, -eps] for eps in (0.1, 0.2)},
+        },
+        "convergence_bound": {"setting I": certificates(), "setting II": certificates()},
+        "bound_limits": {"one": certificates(), "another": certificates()},
+        "logistic_regression": logistic,
+        "neural_network": classifier(),
+        "stepsizes": {
+            "sweep": {"binary64": at, "SR_eps(0.1)": tuned(7.0), "both(0.1)": tuned(6.0), "skeleton(0.1)": tuned(1.0)}
+        },
+    }
+
+
+def written(directory, numbers):
+    for name, content in numbers.items():
+        record = {"figure": name, "parameters": {"profile": "paper"}, "sha256": digest(content), "identity": "0"}
+        record["numbers"] = content
+        (directory / f"{name}.json").write_text(json.dumps(record))
+    return directory
+
+
+def no_sooner(numbers, margin):
+    numbers["RN"]["loss"][0][-1] = upper_limit([run[-1] for run in numbers["SR"]["loss"]]) + margin
+
+
+def stirred(numbers, margin):
+    numbers["RN"]["unmoved"][0][-1] = 0.99 + margin
+
+
+def lazy(numbers, margin):
+    for run, value in zip(numbers["SR"]["unmoved"], with_limit(0.99 - margin), strict=True):
+        run[-1] = value
+
+
+def above_the_step(numbers, margin):
+    numbers["survival"]["inside a binade"]["SR"] = [STEPS[0], STEPS[1] + 1e-9 - margin, *STEPS[2:]]
+
+
+def below_the_step(numbers, margin):
+    numbers["survival"]["inside a binade"]["SR"] = [STEPS[0], STEPS[1] - 1e-9 + margin, *STEPS[2:]]
+
+
+def one_that_hardly_helps(where):
+    def alter(numbers, margin):
+        found = numbers["survival"][where]
+        found["signed_SR_eps(0.4)"] = [0.5, found["SR"][1] + margin, 0.5, 0.0]
+
+    return alter
+
+
+def hardly_away_from_zero(numbers, margin):
+    numbers["lines"]["SR_eps(0.2)"][0][1] = STEPS[1] + margin
+
+
+def a_step_uphill(numbers, margin):
+    numbers["downhill"]["SR"][4] = -1e-9 + margin
+
+
+def some_clipped(numbers, margin):
+    for index in range(round((0.01 - margin) * 200)):
+        numbers["downhill"]["signed_SR_eps(0.1)"][index] *= 1.001
+
+
+def uphill_with_noise(sign):
+    def alter(numbers, margin):
+        numbers["every_operation"]["signed_SR_eps(0.2)"][numbers["g"].index(sign)] = -sign * (margin - 1e-9) / abs(sign)
+
+    return alter
+
+
+def gains_little(case):
+    def alter(numbers, margin):
+        numbers[case]["signed_SR_eps(0.1)"] = certificate(margin)
+
+    return alter
+
+
+def near_its_bound(numbers, margin):
+    one = numbers["setting I"]["RN"]
+    one["upper_limit"][2] = one["bound"][2] * (1 - margin)
+
+
+def best_hardly_better(numbers, margin):
+    small = abs(margin) / 9
+    numbers |= {name: classifier((margin - small, margin, margin - 2 * small))[name] for name in PROPOSED}
+
+
+def worst_hardly_better(numbers, margin):
+    numbers["both(0.2)"] = paired_with_sr(margin)
+
+
+def close_to_binary32(numbers, margin):
+    best = [100 * run[-1] for run in numbers["signed_SR_eps(0.2)"]["error"]]
+    numbers["binary32"] = errors([upper_limit(best, 3) + margin])
+
+
+def close_to_binary64(numbers, margin):
+    numbers["sweep"]["binary64"][1]["error"] = [upper_limit([6 + value for value in SPREAD], 2) + margin]
+
+
+@pytest.mark.parametrize("side", [1, -1], ids=["above", "below"])
+@pytest.mark.parametrize(
+    ("claim", "index", "figure", "alter", "margin"),
+    [
+        ("C1", 0, "logistic_regression", no_sooner, 1e-6),
+        ("C1", 1, "logistic_regression", stirred, 1e-6),
+        ("C1", 2, "logistic_regression", lazy, 1e-6),
+        ("C2", 0, "survival", above_the_step, 1e-10),
+        ("C2", 0, "survival", below_the_step, 1e-10),
+        ("C3", 0, "survival", one_that_hardly_helps("inside a binade"), 1e-6),
+        ("C3", 1, "survival", one_that_hardly_helps("at a power of two"), 1e-6),
+        ("C3", 2, "rounding_schemes", hardly_away_from_zero, 1e-6),
+        ("C4", 0, "descent_bias", a_step_uphill, 1e-10),
+        ("C4", 1, "descent_bias", some_clipped, 0.005),
+        ("C4", 2, "noisy_sign", uphill_with_noise(-1.0), 1e-10),
+        ("C4", 2, "noisy_sign", uphill_with_noise(2.0), 1e-10),
+        ("C5", 0, "convergence_bound", gains_little("setting I"), 1e-6),
+        ("C5", 0, "convergence_bound", gains_little("setting II"), 1e-6),
+        ("C5", 1, "convergence_bound", near_its_bound, 1e-6),
+        ("C5", 2, "bound_limits", gains_little("one"), 1e-6),
+        ("C5", 3, "bound_limits", gains_little("another"), 1e-6),
+        ("C6", 0, "logistic_regression", best_hardly_better, 1e-6),
+        ("C6", 1, "logistic_regression", worst_hardly_better, 1e-6),
+        ("C6", 2, "logistic_regression", close_to_binary32, 1e-6),
+        ("C6", 3, "stepsizes", close_to_binary64, 1e-6),
+        ("C7", 0, "neural_network", best_hardly_better, 1e-6),
+        ("C7", 1, "neural_network", worst_hardly_better, 1e-6),
+        ("C7", 2, "neural_network", close_to_binary32, 1e-6),
+    ],
+)
+def test_each_test_of_a_claim_turns_its_verdict_at_its_threshold(tmp_path, claim, index, figure, alter, margin, side):
+    numbers = supporting()
+    alter(numbers[figure], side * margin)
+    claims = {found.name: found for found in evaluate(written(tmp_path, numbers))}
+    test = (claims[claim].test, *claims[claim].limits)[index]
+    assert test.figure == figure
+    assert test.margin == pytest.approx(side * margin, rel=1e-4)
+    turned = "holds" if side == 1 else "holds under conditions" if index else "fails"
+    assert {name: found.verdict for name, found in claims.items()} == dict.fromkeys(claims, "holds") | {claim: turned}
+
+
+def test_the_best_and_the_worst_proposed_scheme_are_named(tmp_path):
+    *_, c6, c7 = evaluate(written(tmp_path, supporting()))
+    for claim in (c6, c7):
+        named = [test.statistic for test in (claim.test, *claim.limits)]
+        assert "best proposed scheme, signed_SR_eps(0.2), is below SR" in named[0]
+        assert "worst, both(0.2), is below SR" in named[1]
+        assert "signed_SR_eps(0.2) is below binary32" in named[2]
+    assert "both(0.1), at its best stepsize, is below binary64" in c6.limits[2].statistic
+
+
+@pytest.mark.parametrize("best", range(3))
+def test_a_scheme_is_the_best_by_its_errors_whatever_its_name(tmp_path, best):
+    numbers = supporting()
+    gains = [5.0 if index == best else 1.0 + (index == (best + 1) % 3) for index in range(3)]
+    numbers["neural_network"] = classifier(gains)
+    tuned = numbers["stepsizes"]["sweep"]
+    tuned["signed_SR_eps(0.1)"] = [{"held_out": [6.0], "error": [8.0, 8.0, 8.0]}]
+    named = ["SR_eps(0.1)", "signed_SR_eps(0.1)", "both(0.1)"]
+    tuned[named[best]] = [{"held_out": [6.0], "error": [3.0, 3.0, 3.0]}]
+    *_, c6, c7 = evaluate(written(tmp_path, numbers))
+    assert f"best proposed scheme, {PROPOSED[best]}, is below SR" in c7.test.statistic
+    assert f"worst, {PROPOSED[(best + 2) % 3]}, is below SR" in c7.limits[0].statistic
+    assert f"{named[best]}, at its best stepsize, is below" in c6.limits[2].statistic
+    assert c6.limits[2].value == pytest.approx(9.0 - 3.0)  # no spread
+
+
+def test_srlib_claims_prints_a_table_and_writes_claims_json(records):
+    (records / "claims.json").unlink()
+    result = CliRunner().invoke(main, ["claims", "--figures", str(records)])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0].split()[:3] == ["claim", "verdict", "statistic"]
+    assert [line.split()[0] for line in lines if line.startswith("C")] == [f"C{i}" for i in range(1, 8)]
+    assert (records / "claims.json").read_text() == as_json(evaluate(records))
+    settings = "E3: fmt binary8, images 60000, steps 150, replicates 20"
+    assert lines[-1] == f"From records of the paper profile ({settings})."
+
+
+def test_srlib_results_writes_the_page_and_the_gallery(records):
+    result = CliRunner().invoke(main, ["results", "--figures", str(records)])
+    assert result.exit_code == 0, result.output
+    assert (records.parent / "RESULTS.md").read_text().startswith("# Results\n")
+    assert "](logistic_regression.png)" in (records / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["claims", "results"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "survival.json: there is no such record"),
+        (
+            lambda path: path.write_text(path.read_text().replace("0.4", "0.5")),
+            "survival.json: the numbers are not those",
+        ),
+        (lambda path: path.write_text("{"), "survival.json: is not the record"),
+        (lambda path: path.write_text(path.read_text().replace("identity", "id")), "survival.json: was made by hand"),
+    ],
+)
+def test_a_missing_or_damaged_record_is_named_and_nothing_is_written(records, command, damage, message):
+    for name in ("survival", "stepsizes"):
+        damage(records / f"{name}.json")
+    (records / "claims.json").unlink()
+    result = CliRunner().invoke(main, [command, "--figures", str(records)])
+    assert result.exit_code == 2
+    assert message in result.output.replace("stepsizes", "survival")
+    assert not (records.parent / "RESULTS.md").exists() and not (records / "claims.json").exists()

@@ -1,0 +1,206 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp, ttest_rel
+
+from srlib.companion.comparisons import (
+    at_best_stepsize,
+    best_stepsize,
+    differences,
+    errors_at_best,
+    gain_of_bound,
+    paired,
+    proposed,
+    summary,
+)
+from srlib.companion.statistics import holm, mean_band
+from srlib.companion.tables import table, verdict
+
+
+def curves():
+    errors = np.random.default_rng(4).uniform(0.1, 0.5, size=(3, 5, 4))
+    errors[2] = errors[1] + np.array([0.01, 0.02, 0.03, 0.02, 0.01])[:, None]
+    still = np.array([0.5, 1.0, 0.9, 1.0, 1.0])
+    measured = {"steps": [0, 10, 20, 30], "loss": np.ones((5, 4)), "unmoved": np.tile(still, (5, 1))}
+    named = dict(zip(["RN", "SR", "other"], errors, strict=True))
+    found = {name: {"error": error, **measured} for name, error in named.items()}
+    return found | {"RN": {key: value if key == "steps" else value[:1] for key, value in found["RN"].items()}}
+
+
+def test_a_summary_has_the_final_and_best_error_and_when_things_happen():
+    c = curves()
+    c["SR"]["error"][:, 2] = [0.05, 0.05, 0.05, 0.05, 0.3]
+    c["other"]["error"][:, 1] = 0.01
+    c["other"]["unmoved"] = np.where(np.arange(5)[:, None] < 2, c["other"]["unmoved"], 0.5)
+    rows = {row["scheme"]: row for row in summary(c, [0.06])}
+    final, half = mean_band(100 * c["SR"]["error"][:, -1][None])
+    assert rows["SR"]["final error (%)"] == f"{final[0]:.2f} ±\u00a0{half[0]:.2f}"
+    assert rows["RN"]["best error (%)"] == f"{100 * c['RN']['error'].min():.2f}"
+    assert (rows["RN"]["runs"], rows["SR"]["runs"]) == ("1", "5")
+    assert [rows[name]["epochs to 6.0%"] for name in rows] == ["never", "4 of 5", "10.0 ±\u00a00.0"]
+    assert [rows[name]["stops after"] for name in rows] == ["3", "3.0 ±\u00a00.0", "2 of 5"]
+
+
+@pytest.mark.parametrize(
+    ("error", "best", "reached"),
+    [
+        ([0.9, 0.2, 0.1, 0.3], "10.00", "5"),  # it crosses the level, falls further and rises again
+        ([0.9, 0.25, 0.2, 0.1], "10.00", "7"),  # the level itself is reached
+        ([0.9, 0.8, 0.7, 0.1], "10.00", "11"),
+        ([0.2, 0.3, 0.4, 0.5], "20.00", "1"),
+        ([0.9, 0.8, 0.3, 0.21], "21.00", "never"),
+    ],
+)
+def test_a_level_is_reached_where_the_error_is_first_at_or_below_it(error, best, reached):
+    curve = {"error": [error], "loss": [[4.0, 1.0, 3.0, 2.0]], "unmoved": [[0.5]], "steps": [1, 5, 7, 11]}
+    (row,) = summary({"RN": curve}, [0.2])
+    assert (row["best error (%)"], row["epochs to 20.0%"]) == (best, reached)
+    assert (row["final error (%)"], row["final loss"]) == (f"{100 * error[-1]:.2f}", "2.0000")
+
+
+@pytest.mark.parametrize(
+    ("unmoved", "stop"),
+    [
+        ([0.5, 0.9, 1.0, 1.0], "2"),
+        ([0.5, 1.0, 0.9, 1.0], "3"),
+        ([1.0, 1.0, 1.0], "0"),
+        ([1.0, 1.0, 0.9999], "never"),
+    ],
+)
+def test_a_run_stops_after_the_last_step_that_moves_anything(unmoved, stop):
+    (row,) = summary({"RN": {"error": [[0.5]], "loss": [[1.0]], "unmoved": [unmoved], "steps": [0]}}, [])
+    assert row["stops after"] == stop
+
+
+def test_paired_differences_are_those_of_the_paired_t_test():
+    c = curves()
+    rows = paired(c)
+    assert [row["scheme"] for row in rows] == ["RN", "other"]
+    p = [
+        ttest_rel(np.broadcast_to(c[name]["error"][:, -1], 5), c["SR"]["error"][:, -1]).pvalue
+        for name in ("RN", "other")
+    ]
+    assert [row["Holm's p"] for row in rows] == [f"{value:.1g}" for value in holm(p)]
+    assert rows[1]["error − SR's (points)"].startswith("+1.80 ±")
+    assert paired(c, "other")[1]["error − other's (points)"].startswith("-1.80 ±")
+
+
+def test_a_difference_is_the_final_error_less_that_of_the_reference_and_p_is_adjusted_for_all():
+    c = curves()
+    found = differences(c, "other")
+    assert list(found) == ["RN", "SR"]
+    assert [list(row)[:2] for row in paired(c, "other")] == 2 * [["scheme", "error − other's (points)"]]
+    assert [row["scheme"] for row in paired(c, "other")] == ["RN", "SR"]
+    plain = []
+    for name, (values, _) in found.items():
+        own = [run[-1] for run in c[name]["error"]] * (5 if name == "RN" else 1)
+        expected = [100 * (ours - theirs[-1]) for ours, theirs in zip(own, c["other"]["error"], strict=True)]
+        np.testing.assert_allclose(values, expected, atol=1e-12)
+        plain.append(ttest_1samp(expected, 0).pvalue)
+    smaller, larger = sorted([0, 1], key=lambda i: plain[i])
+    adjusted = {smaller: 2 * plain[smaller], larger: max(plain[larger], 2 * plain[smaller])}
+    np.testing.assert_allclose([p for _, p in found.values()], [min(adjusted[i], 1) for i in (0, 1)], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("apart", "p"), [([0.0, 0.0], "1"), ([0.01, 0.01], "< 1e-6"), ([-0.01, -0.01], "< 1e-6"), ([0.01], "1")]
+)
+def test_without_spread_a_difference_is_certain_if_there_is_one_in_several_replicates(apart, p):
+    named = {"SR": [[0.5]] * len(apart), "other": [[0.5 + value] for value in apart]}
+    (row,) = paired({name: {"error": error} for name, error in named.items()})
+    assert row["Holm's p"] == p
+
+
+def test_without_replicates_nothing_is_significant():
+    c = {name: {key: np.asarray(value)[:1] for key, value in runs.items()} for name, runs in curves().items()}
+    assert [row["Holm's p"] for row in paired(c)] == ["1", "1"]
+
+
+def test_a_difference_that_all_replicates_share_has_no_spread_though_its_last_digits_differ():
+    c = curves()
+    c["SR"]["error"][:, -1] = 0.1 * np.arange(1, 6)
+    c["other"]["error"][:, -1] = c["SR"]["error"][:, -1] + 0.01
+    assert 0 < np.ptp(100 * c["other"]["error"][:, -1] - 100 * c["SR"]["error"][:, -1]) < 1e-12
+    assert paired({name: c[name] for name in ("SR", "other")})[0]["Holm's p"] == "< 1e-6"
+
+
+def test_a_table_is_markdown():
+    rows = [{"a": "1", "b": "-2", "c": "c ≤ 0"}, {"a": "1", "b": "never", "c": "-"}]
+    assert table(rows) == "| a | b | c |\n| --- | ---: | --- |\n| 1 | -2 | c ≤ 0 |\n| 1 | never | - |"
+
+
+def test_a_table_may_have_one_row():
+    assert table([{"a": "1", "b": "2"}]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
+
+
+def test_what_happens_in_both_of_two_replicates_has_a_mean_with_a_digit():
+    curve = {"error": [[0.5, 0.1]] * 2, "loss": [[1.0, 1.0]] * 2, "unmoved": [[1.0, 0.5, 1.0], [0.5, 1.0, 1.0]]}
+    (row,) = summary({"SR": curve | {"steps": [0, 3]}}, [0.1])
+    assert row["epochs to 10.0%"] == "3.0 ±\u00a00.0"
+    assert row["stops after"].startswith("1.5 ±")
+
+
+def test_what_is_not_finite_is_text_in_a_record_and_counts_as_a_number():
+    """A run that overflows has an infinite loss, then none, and the error of whatever class is left."""
+    curve = {"error": [["nan", 0.5]], "loss": [["inf", "nan"]], "unmoved": [["nan", 0.5]], "steps": [0, 1]}
+    (row,) = summary({"RN": curve}, [0.6])
+    assert (row["epochs to 60.0%"], row["final error (%)"], row["final loss"]) == ("1", "50.00", "nan")
+    assert row["stops after"] == "never"
+    found = differences({"SR": {"error": [[0.25, "0.5"]]}, "other": {"error": [["nan", 0.75]]}})
+    assert found["other"][0] == [25.0]
+    points = [{"held_out": ["inf"], "error": ["inf"], "loss": ["inf"]}]
+    points.append({"held_out": [9.0, "9.0"], "error": ["8.5", 8.5], "loss": ["inf", 1.0]})
+    assert best_stepsize(points) == 1
+    assert errors_at_best({"SR": points})["SR"].tolist() == [8.5, 8.5]
+    (row,) = at_best_stepsize({"SR": [points[0]]}, [0.5])
+    assert row["loss"] == "inf"
+
+
+def test_the_best_stepsize_is_picked_on_held_out_images_and_the_test_set_reports():
+    points = [
+        {"held_out": np.array([3.0, 5.0]), "error": np.array([1.0, 1.0]), "loss": np.array([0.5, 0.5])},
+        {"held_out": np.array([2.0, 4.0]), "error": np.array([9.0, 9.0]), "loss": np.array([0.25, 0.25])},
+    ]
+    assert best_stepsize(points) == 1
+    (row,) = at_best_stepsize({"SR": points}, [0.5, 0.125], "schedule")
+    assert row["schedule"] == "SR" and row["best t"] == "0.125"
+    assert row["held-out error (%)"].startswith("3.00") and row["test error (%)"].startswith("9.00")
+    assert row["loss"].startswith("0.250")
+
+
+def test_the_errors_at_the_best_stepsize_are_those_of_the_test_set_where_the_held_out_mean_is_least():
+    sweep = {
+        "SR": [  # the least of the smallest, of the means, and of the largest
+            {"held_out": [1.0, 9.0], "error": [1.0, 2.0]},
+            {"held_out": [2.0, 6.0], "error": [8.0, 9.0]},
+            {"held_out": [4.5, 5.0], "error": [3.0, 4.0]},
+        ],
+        "RN": [{"held_out": [5.0], "error": [6.0]}, {"held_out": [5.5], "error": [0.0]}],
+    }
+    found = errors_at_best(sweep)
+    assert {name: values.tolist() for name, values in found.items()} == {"SR": [8.0, 9.0], "RN": [6.0]}
+
+
+def test_the_paper_proposes_all_schemes_with_a_bias_and_no_other():
+    schemes = ["SR_eps(0.2)", "signed_SR_eps(0.1)", "both(0.4)"]
+    assert proposed(["binary32", "RN", "SR", *schemes, "skeleton(0.1)"]) == schemes
+
+
+@pytest.mark.parametrize("c", [[1.5, 0.5, 2.0, 9.0], [0.25, 0.5, 9.0], [1.0, 1.0, 0.0], [2.0]])
+@pytest.mark.parametrize(("scaled_stepsize", "squared"), [(0.5, 4.0), (1.0, 0.3)])
+def test_the_gain_of_a_bound_is_over_exact_arithmetic_after_as_many_steps(c, scaled_stepsize, squared):
+    """The bound is 2LR²/(4 + Lt·Σc) after k steps, with c = 1 in exact arithmetic (SPEC D4); R² and t are its own."""
+    steps = max(len(c) - 1, 1)
+    bound = [2 * squared / (4 + scaled_stepsize * sum(c[:k])) for k in range(steps + 1)]
+    expected = 1 - (4 + scaled_stepsize * steps) / (4 + scaled_stepsize * sum(c[:steps]))
+    assert gain_of_bound({"certified": steps, "bound": bound, "c": c}) == pytest.approx(expected, abs=1e-12)
+    assert gain_of_bound({"certified": 0, "bound": bound[:1], "c": c}) == 0
+
+
+@pytest.mark.parametrize(
+    ("margin", "said"),
+    [(0.25, "holds, margin 0.25"), (0.0, "does not hold here, margin 0"), (math.nan, "does not hold here, margin nan")],
+)
+def test_a_finding_holds_if_its_margin_is_positive(margin, said):
+    assert verdict("it rains", margin) == f"it rains: {said}"

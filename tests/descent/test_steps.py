@@ -1,0 +1,439 @@
+import inspect
+from pathlib import Path
+
+import array_api_strict
+import ml_dtypes
+import numba
+import numpy as np
+import pytest
+import scipy.optimize
+import threadpoolctl
+from scipy.special import softmax
+
+from srlib import (
+    DiagonalQuadratic,
+    Format,
+    LogisticRegression,
+    Philox,
+    Scheme,
+    TwoLayerNetwork,
+    gradient_descent,
+    round_to,
+    skeleton,
+)
+from srlib.companion import datasets
+from srlib.descent.bounds import certify
+
+MNIST = Path(__file__).parents[2] / "data" / "mnist"
+SCHEMES = {"gradient": "SR", "multiply": "SR_eps(0.2)", "update": "signed_SR_eps(0.1)"}
+QUADRATIC = DiagonalQuadratic(np.array([1.0, 0.25, 0.1]), np.array([3.0, -7.0, 0.3]))
+
+
+def mnist(count):
+    data = datasets.subset(datasets.load(MNIST), count)
+    return data.train_images, data.train_labels, data.test_images, data.test_labels
+
+
+def run(problem=QUADRATIC, x0=None, **changes):
+    x0 = np.array([100.0, 10.0, 0.7]) if x0 is None else x0
+    options = {"stepsize": 0.5, "steps": 20, "fmt": "binary8", **SCHEMES, "rng": Philox(1, replicates=4)}
+    return gradient_descent(problem, x0, **(options | changes))
+
+
+def assert_same(one, other):
+    np.testing.assert_array_equal(np.asarray(one.x), np.asarray(other.x))
+    for field in ("objective", "error", "stagnated", "steps"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+
+
+def test_it_is_the_iteration_of_the_specification():
+    history = run()
+    rng = Philox(1, replicates=4)
+    x = np.tile(round_to(np.array([100.0, 10.0, 0.7]), "binary8"), (4, 1))
+    for step in range(20):
+        assert history.objective[step] == pytest.approx(QUADRATIC.f(x), rel=1e-9)
+        assert history.error[step] == pytest.approx(QUADRATIC.error(x), rel=1e-9)
+        g = round_to(QUADRATIC.gradient(x), "binary8", "SR", rng)
+        u = round_to(0.5 * g, "binary8", "SR_eps(0.2)", rng)
+        moved = round_to(x - u, "binary8", "signed_SR_eps(0.1)", rng, v=u)
+        np.testing.assert_array_equal(history.stagnated[step], (moved == x).mean(axis=1))
+        x = moved
+    np.testing.assert_array_equal(history.x, x)
+
+
+def test_the_scheme_of_the_update_may_depend_on_the_step():
+    schedule = ["signed_SR_eps(0.4)"] * 3 + ["SR"] * 2 + ["RN"] * 2
+    history = run(steps=7, update=lambda step: schedule[step])
+    rng, x = Philox(1, replicates=4), np.array([100.0, 10.0, 0.7])
+    for scheme in schedule:
+        x = run(x0=x, steps=1, update=scheme, rng=rng).x
+    np.testing.assert_array_equal(history.x, x)
+
+
+@pytest.mark.slow
+def test_the_skeleton_is_its_formula_and_without_eps_gradient_descent():
+    stepsizes, eps, x = [0.5, 0.25, 0.5], [0.4, 0.1, 0.0], round_to(np.array([100.0, 10.0, 0.7]), "binary8")
+    start = x
+    for t, e in zip(stepsizes, eps, strict=True):
+        g = QUADRATIC.gradient(x)
+        x = x - t * g - e * Format.parse("binary8").ulp(x) * np.sign(g)
+    history = skeleton(QUADRATIC, start, stepsize=stepsizes, eps=eps, fmt="binary8", steps=3)
+    np.testing.assert_array_equal(history.x, x)
+    plain = skeleton(QUADRATIC, start, stepsize=0.5, fmt="binary8", steps=9)
+    assert_same(plain, run(x0=start, fmt="binary64", steps=9, rng=Philox(1)))
+
+
+def test_a_skeleton_moves_each_component_against_the_sign_of_its_gradient():
+    """By hand: in binary8 the ulp of 8 is 2 and that of 1 and 1.75 is 1/4; at 3 the gradient is 0."""
+    problem = DiagonalQuadratic(np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.0, 3.0, 2.0, 0.0]))
+    history = skeleton(
+        problem, np.array([8.0, 3.0, 1.0, 1.0]), stepsize=[0.5, 0.25], eps=[0.5, 0.0], fmt="binary8", steps=2
+    )
+    # After the first step 3, 3, 1 + 1/2 + 1/8 and 1 − 1/2 − 1/8.
+    np.testing.assert_array_equal(history.x, [2.25, 3, 1.625 + 0.25 * 0.375, 0.75 * 0.375])
+    assert history.steps.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(history.stagnated, [0.25, 0.25])
+    plain = skeleton(problem, np.array([8.0, 3.0, 1.0, 1.0]), stepsize=0.5, fmt="binary8", steps=1)
+    np.testing.assert_array_equal(plain.x, [4, 3, 1.5, 0.5])
+
+
+def test_the_skeleton_is_the_mean_of_a_step_where_no_clip_is_active():
+    """10^5 replicates: beyond 5.5 standard errors, each at most a gap / √10^5, with probability below 2e-7."""
+    x0 = np.array([80.0, 7.0, 0.875])
+    mean = run(x0=x0, steps=1, stepsize=2.0**-6, multiply="SR", rng=Philox(2, replicates=100_000)).x.mean(axis=0)
+    expected = skeleton(QUADRATIC, x0, steps=1, stepsize=2.0**-6, eps=0.1, fmt="binary8").x
+    assert np.all(np.abs(mean - expected) < 5.5 * np.array([16.0, 1.0, 0.125]) / np.sqrt(100_000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stepsize": [0.5, 0.5]}, r"stepsize is \[0.5, 0.5\]; must be a finite number that is not negative, or 3"),
+        ({"eps": -0.1}, "eps is -0.1; must be a finite number"),
+        ({"steps": 0}, "steps is 0; must be at least 1"),
+        ({"record": 0}, "record is 0; must be at least 1"),
+    ],
+)
+def test_a_skeleton_of_bad_parameters_is_refused(changes, message):
+    options = {"stepsize": 0.5, "eps": 0.1, "steps": 3, "fmt": "binary8"}
+    with pytest.raises(ValueError, match=message):
+        skeleton(QUADRATIC, np.zeros(3), **(options | changes))
+
+
+def test_numbers_are_recorded_to_ten_digits_at_the_start_the_end_and_in_between():
+    history = run(steps=11, record=4)
+    assert history.steps.tolist() == [0, 4, 8, 11]
+    assert history.objective.shape == history.error.shape == (4, 4)
+    assert history.stagnated.shape == (11, 4)
+    assert all(float(f"{value:.9e}") == value for value in history.objective.ravel())
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-12, 1.0, 1e15, 1e300])
+def test_ten_digits_are_those_of_the_decimal_notation(scale):
+    quadratic = DiagonalQuadratic(np.array([1.0]), np.array([0.0]))
+    x0 = np.sqrt(2 * scale * np.geomspace(1, 10, 50))[:, None]
+    rng = Philox(1, replicates=50)
+    history = run(quadratic, x0, steps=1, stepsize=1e-3, fmt="binary64", rng=rng)
+    expected = [float(f"{value:.9e}") for value in quadratic.f(x0)]
+    np.testing.assert_allclose(history.objective[0], expected, rtol=3e-16)
+
+
+class Plane:
+    """A matrix of components, of which a step moves those that are positive."""
+
+    shape = (2, 3)
+
+    def f(self, x):
+        return x.sum(axis=(-2, -1))
+
+    def gradient(self, x):
+        return np.where(x > 0, 1.0, 0.0)
+
+
+def test_of_a_matrix_the_stagnated_share_is_that_of_all_its_components():
+    x0 = np.array([[[0, 0, 0], [0, 0, 8]], [[8, 0, 8], [0, 8, 0]], [[8, 8, 8], [8, 8, 8]], np.zeros((2, 3))])
+    nearest = {"gradient": "RN", "multiply": "RN", "update": "RN", "stepsize": 1.0, "steps": 2}
+    history = run(Plane(), x0, rng=Philox(1, replicates=4), **nearest)
+    np.testing.assert_allclose(history.stagnated, [[5 / 6, 1 / 2, 0, 1]] * 2)
+    assert history.error is None
+    for alone, share in zip(x0, (5 / 6, 1 / 2, 0, 1), strict=True):
+        np.testing.assert_allclose(run(Plane(), alone, rng=None, **nearest).stagnated, [share] * 2)
+
+
+@pytest.mark.parametrize("replicates", [None, 2])
+def test_of_a_classifier_the_weights_of_blank_pixels_stagnate(replicates):
+    images, labels = np.array([[255, 0, 0, 0], [128, 0, 0, 0], [64, 0, 0, 0]], np.uint8), np.array([0, 1, 2], np.uint8)
+    problem = LogisticRegression(images, labels, images, labels)
+    rng, ensemble = Philox(1, replicates), () if replicates is None else (replicates,)
+    history = run(problem, np.zeros(problem.shape), steps=3, fmt="binary32", rng=rng)
+    np.testing.assert_array_equal(history.stagnated, np.full((3, *ensemble), 0.75))
+    assert history.objective.shape == history.error.shape == (4, *ensemble)
+
+
+@pytest.mark.parametrize("follow", [run, skeleton], ids=["descent", "skeleton"])
+def test_a_start_outside_the_format_is_rounded_to_nearest(follow):
+    x0 = np.array([100.0, 1.1, -0.3])
+    start = x0.astype(ml_dtypes.float8_e5m2).astype(float)
+    history = follow(QUADRATIC, x0, stepsize=0.5, steps=1, fmt="binary8")
+    np.testing.assert_allclose(history.objective[0], QUADRATIC.f(start), rtol=1e-9)
+
+
+def test_without_replicates_there_is_no_axis_of_them():
+    history = run(rng=Philox(1))
+    assert history.x.shape == (3,)
+    assert history.objective.shape == (21,)
+    assert_same_but_axis(history, run(rng=Philox(1, replicates=1)))
+
+
+def assert_same_but_axis(plain, ensemble):
+    np.testing.assert_array_equal(plain.x, ensemble.x[0])
+    np.testing.assert_array_equal(plain.objective, ensemble.objective[:, 0])
+
+
+def test_deterministic_schemes_need_no_random_words():
+    history = run(gradient="RN", multiply="RZ", update="RD", rng=None)
+    assert history.x.shape == (3,)
+
+
+def test_each_replicate_may_start_elsewhere():
+    x0 = np.arange(12.0).reshape(4, 3)
+    history = run(x0=x0, steps=1, rng=Philox(1, replicates=4))
+    np.testing.assert_allclose(history.objective[0], QUADRATIC.f(round_to(x0, "binary8")), rtol=1e-9)
+
+
+def network(count):
+    data = datasets.subset(datasets.select_classes(datasets.load(MNIST), (3, 8)), count)
+    return TwoLayerNetwork(data.train_images, data.train_labels, data.test_images, data.test_labels, units=10)
+
+
+@pytest.mark.parametrize("make", [lambda count: LogisticRegression(*mnist(count)), network], ids=["E3", "E4"])
+@pytest.mark.parametrize("fmt", ["binary8", "bfloat16", "binary32"])
+def test_a_replicate_is_the_same_alone_and_in_an_ensemble(fmt, make):
+    problem = make(200)
+    ensemble = run(problem, np.zeros(problem.shape), steps=4, fmt=fmt, rng=Philox(2, replicates=range(5, 8)))
+    for r in range(3):
+        alone = run(problem, np.zeros(problem.shape), steps=4, fmt=fmt, rng=Philox(2, replicates=range(5 + r, 6 + r)))
+        np.testing.assert_array_equal(alone.x[0], ensemble.x[r])
+        for field in ("objective", "error", "stagnated"):
+            np.testing.assert_array_equal(getattr(alone, field)[:, 0], getattr(ensemble, field)[:, r])
+
+
+@pytest.mark.parametrize("make", [lambda count: LogisticRegression(*mnist(count)), network], ids=["E3", "E4"])
+@pytest.mark.parametrize("fmt", ["binary8", "binary32"])
+def test_the_number_of_threads_does_not_change_a_run(fmt, make):
+    problem = make(2000)
+
+    def once(threads):
+        before = numba.get_num_threads()
+        numba.set_num_threads(min(threads, before))
+        try:
+            with threadpoolctl.threadpool_limits(threads):
+                return run(problem, np.zeros(problem.shape), steps=3, fmt=fmt, rng=Philox(3, replicates=2))
+        finally:
+            numba.set_num_threads(before)
+
+    assert_same(once(1), once(2))
+
+
+@pytest.mark.parametrize("fmt", ["binary8", "bfloat16"])
+def test_array_api_strict_arrays_give_the_same_run(fmt):
+    data = mnist(30)
+    images, labels, tests, test_labels = data[0][:, 300:400], data[1], data[2][:50, 300:400], data[3][:50]
+    arrays = (images, labels, tests, test_labels)
+    rng = [Philox(4, replicates=2) for _ in range(2)]
+    strict = LogisticRegression(*(array_api_strict.asarray(array) for array in arrays))
+    plain = LogisticRegression(*arrays)
+    zeros = array_api_strict.zeros(strict.shape, dtype=array_api_strict.float64)
+    history = run(strict, zeros, steps=3, fmt=fmt, rng=rng[0])
+    assert type(history.x) is type(zeros)
+    assert_same(history, run(plain, np.zeros(plain.shape), steps=3, fmt=fmt, rng=rng[1]))
+
+
+def test_array_api_strict_arrays_train_the_network():
+    data = datasets.subset(datasets.select_classes(datasets.load(MNIST), (3, 8)), 30)
+    arrays = (data.train_images[:, 300:400], data.train_labels, data.test_images[:50, 300:400], data.test_labels[:50])
+    strict = TwoLayerNetwork(*(array_api_strict.asarray(array) for array in arrays), units=5)
+    plain = TwoLayerNetwork(*arrays, units=5)
+    start = plain.initial(1)
+    rng = [Philox(4, replicates=2) for _ in range(2)]
+    assert_same(
+        run(strict, array_api_strict.asarray(start), steps=3, rng=rng[0]), run(plain, start, steps=3, rng=rng[1])
+    )
+
+
+def test_array_api_strict_arrays_descend_a_quadratic():
+    strict = DiagonalQuadratic(*(array_api_strict.asarray(a) for a in (QUADRATIC.curvatures, QUADRATIC.minimiser)))
+    history = run(strict, array_api_strict.asarray([100.0, 10.0, 0.7]))
+    assert_same(history, run())
+
+
+def test_binary64_is_plain_gradient_descent():
+    images, labels, tests, test_labels = mnist(500)
+    problem = LogisticRegression(images, labels, tests, test_labels)
+    history = run(problem, np.zeros(problem.shape), fmt="binary64", steps=10, rng=Philox(5))
+    x, w = images / 255, np.zeros((784, 10))
+    for _ in range(10):
+        w -= 0.5 * x.T @ (softmax(x @ w, axis=1) - np.eye(10)[labels]) / 500
+    np.testing.assert_allclose(history.x, w.T, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.slow
+def test_unrounded_descent_on_all_of_mnist_has_the_orientation_figures():
+    """SPEC E3: 31.96% test error after 1 epoch, 15.30% after 10."""
+    problem = LogisticRegression(*mnist(60000))
+    history = run(problem, np.zeros(problem.shape), fmt="binary64", steps=10, record=9, rng=Philox(6))
+    assert history.steps.tolist() == [0, 9, 10]
+    assert history.error[-1] == 0.1530
+    first = run(problem, np.zeros(problem.shape), fmt="binary64", steps=1, rng=Philox(6))
+    assert first.error[-1] == 0.3196
+
+
+@pytest.mark.exhaustive
+def test_binary32_on_all_of_mnist_has_the_orientation_figures_to_the_end():
+    """SPEC E3: 15.30, 11.55, 10.00 and 9.47% test error after 10, 40, 100 and 150 epochs."""
+    problem, nearest = LogisticRegression(*mnist(60000)), {"gradient": "RN", "multiply": "RN", "update": "RN"}
+    history = run(problem, np.zeros(problem.shape), fmt="binary32", steps=150, record=10, rng=None, **nearest)
+    found = dict(zip(history.steps.tolist(), history.error, strict=True))
+    for epoch, error in {10: 0.1530, 40: 0.1155, 100: 0.1000, 150: 0.0947}.items():
+        assert found[epoch] == pytest.approx(error, abs=0.001)
+
+
+def test_nearest_stagnates_where_stochastic_rounding_goes_on():
+    """C1 on (x − 1024)²/2 from 1024·1.75: a step t·g below half a gap never moves under RN."""
+    problem, x0 = DiagonalQuadratic(np.array([1.0]), np.array([1024.0])), np.array([1792.0])
+    nearest = run(problem, x0, stepsize=2.0**-4, steps=50, gradient="RN", multiply="RN", update="RN", rng=None)
+    assert nearest.x[0] == 1792 and np.all(nearest.stagnated == 1)
+    stochastic = run(problem, x0, stepsize=2.0**-4, steps=50, gradient="SR", multiply="SR", update="SR")
+    assert np.all(stochastic.objective[-1] < nearest.objective[-1])
+
+
+def test_overflow_shows_as_nan_or_inf_and_not_as_an_error():
+    history = run(x0=np.array([5e4, 5e4, 5e4]), stepsize=1e6, steps=5)
+    assert not np.any(np.isfinite(history.objective[-1]))
+
+
+def test_what_overflows_in_binary64_is_recorded_as_it_is():
+    steep = DiagonalQuadratic(np.array([1e200]), np.zeros(1))
+    history = run(steep, np.array([1e200]), steps=2, fmt="binary64", rng=Philox(1))
+    assert np.isposinf(history.objective[0])
+    assert not np.any(np.isfinite(history.objective))
+
+
+def test_without_schemes_all_three_roundings_are_stochastic():
+    options = {"stepsize": 0.5, "steps": 5, "fmt": "binary8"}
+    x0 = np.array([100.0, 10.0, 0.7])
+    assert_same(
+        gradient_descent(QUADRATIC, x0, rng=Philox(1, 4), **options),
+        run(**options, gradient="SR", multiply="SR", update="SR"),
+    )
+
+
+def test_a_gradient_that_a_problem_rounds_itself_is_taken_as_it_is():
+    class Rounded(DiagonalQuadratic):
+        def rounded_gradient(self, x, arithmetic):
+            return arithmetic.multiply(self.curvatures, arithmetic.subtract(x, self.minimiser))
+
+    problem = Rounded(np.array([1.25]), np.array([0.375]))
+    nearest = {"gradient": "RN", "multiply": "RN", "update": "RN"}
+    found = run(problem, np.array([1.75]), stepsize=1.0, steps=1, fmt="binary8", rng=None, **nearest)
+    # 1.75 − 0.375 = 1.375 becomes 1.5, and 1.25·1.5 = 1.875 becomes 2; rounded once, 1.25·1.375 would become 1.75.
+    assert found.x == -0.25
+
+
+def test_progress_wraps_the_steps():
+    seen = []
+    run(steps=3, progress=lambda steps: (seen.append(step) or step for step in steps))
+    assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"stepsize": float("nan")}, ValueError, "stepsize is nan; must be finite and positive"),
+        ({"stepsize": 0.0}, ValueError, "stepsize is 0.0; must be finite and positive"),
+        ({"stepsize": "0.5"}, TypeError, "stepsize is '0.5'; must be a real number"),
+        ({"steps": 0}, ValueError, "steps is 0; must be at least 1"),
+        ({"steps": 2.5}, TypeError, "steps is 2.5; must be an integer"),
+        ({"record": 0}, ValueError, "record is 0; must be at least 1"),
+        ({"fmt": "binary7"}, ValueError, "format is 'binary7'"),
+        ({"gradient": "SR_eps(1)"}, ValueError, r"scheme is 'SR_eps\(1\)': eps is 1.0"),
+        ({"gradient": "signed_SR_eps(0.1)"}, ValueError, r"gradient is signed_SR_eps\(0.1\); a signed scheme can be"),
+        ({"multiply": Scheme("signed_SR_eps")}, ValueError, "multiply is signed_SR_eps"),
+        ({"rng": None}, TypeError, "rng is None; stochastic schemes need a Philox"),
+        ({"x0": np.zeros(2)}, ValueError, r"x0 has shape \(2,\); must be \(3,\) or \(4, 3\)$"),
+        ({"x0": np.zeros((3, 3))}, ValueError, r"x0 has shape \(3, 3\); must be \(3,\) or \(4, 3\)$"),
+        ({"x0": np.zeros((4, 3)), "rng": Philox(1)}, ValueError, r"x0 has shape \(4, 3\); must be \(3,\)$"),
+        ({"x0": np.zeros(3, np.float32)}, TypeError, "x0 is of float32; must be of float64"),
+        ({"x0": np.zeros(3, int)}, TypeError, "x0 is of int64; must be of float32 or float64"),
+    ],
+)
+def test_bad_parameters_are_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        run(**changes)
+
+
+def with_returns(**changes):
+    """The quadratic with other results of its functions; without `error` unless that is one of them."""
+
+    class Spoilt:
+        shape = QUADRATIC.shape
+
+        def f(self, x):
+            return changes.get("f", lambda y: y)(QUADRATIC.f(x))
+
+        def gradient(self, x):
+            return changes.get("gradient", lambda y: y)(QUADRATIC.gradient(x))
+
+    for name in changes.keys() - {"f", "gradient"}:
+        setattr(Spoilt, name, lambda self, x, *rest, name=name: changes[name](x))
+    return Spoilt()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"gradient": lambda g: g[..., :1]},
+            ValueError,
+            r"gradient\(x\) has shape \(4, 1\) .*: axis 1 has length 1, not 3",
+        ),
+        ({"gradient": lambda g: g[0]}, ValueError, r"gradient\(x\) has shape \(3,\) .*; must be \(4, 3\), with 2 axes"),
+        ({"gradient": lambda g: g.astype(np.float32)}, TypeError, r"gradient\(x\) is of float32; must be of float64"),
+        ({"gradient": lambda g: str(g)}, TypeError, r"gradient\(x\) is a str; must be numbers or an array"),
+        (
+            {"f": lambda f: f.sum()},
+            ValueError,
+            r"f\(x\) has shape \(\) for x of shape \(4, 3\), points of \(3,\); must be \(4,\), with 1",
+        ),
+        ({"f": lambda f: f[:2]}, ValueError, r"f\(x\) has shape \(2,\) .*; must be \(4,\): axis 0 has length 2, not 4"),
+        ({"error": lambda x: x}, ValueError, r"error\(x\) has shape \(4, 3\) for x of shape \(4, 3\)"),
+        ({"rounded_gradient": lambda x: x[..., :1]}, ValueError, r"rounded_gradient\(x\) has shape \(4, 1\)"),
+    ],
+)
+def test_what_a_problem_returns_must_have_its_shape(changes, error, message):
+    rng = Philox(1, 4)
+    with pytest.raises(error, match=message):
+        run(with_returns(**changes), rng=rng)
+    assert rng.draws == 0
+
+
+def test_an_objective_of_scipy_that_takes_points_along_the_first_axis_is_refused_and_not_misread():
+    problem = with_returns(f=lambda _: scipy.optimize.rosen(np.ones((4, 3))))
+    with pytest.raises(ValueError, match=r"f\(x\) has shape \(3,\) for x of shape \(4, 3\)"):
+        run(problem)
+
+
+def test_numbers_and_lists_are_points_and_data_too():
+    given = {"stepsize": 0.25, "steps": 5, "fmt": "binary8"}
+    plain = run(DiagonalQuadratic(np.array([1.0, 0.5]), np.array([3.0, -1.0])), np.zeros(2), rng=Philox(2, 3), **given)
+    lists = run(DiagonalQuadratic([1, 0.5], [3, -1]), [0.0, 0], rng=Philox(2, 3), **given)
+    assert_same(lists, plain)
+
+
+def test_an_option_that_is_not_there_is_named_with_the_function_that_was_called():
+    with pytest.raises(TypeError, match=r"^gradient_descent\(\) got an unexpected keyword argument 'step'"):
+        gradient_descent(QUADRATIC, np.zeros(3), step=0.1)
+    for function in (gradient_descent, certify):
+        assert {"stepsize", "fmt", "gradient", "multiply", "update", "rng"} <= inspect.signature(
+            function
+        ).parameters.keys()

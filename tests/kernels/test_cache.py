@@ -1,0 +1,98 @@
+"""Compiled code that is kept on disk is that of the sources as they are."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from srlib.kernels import cache, cpu, elementwise, products
+
+SRLIB = Path(cpu.__file__).parents[1]
+
+PROGRAM = """
+import numpy as np
+from srlib import Arithmetic, Philox
+from srlib.kernels import cpu
+from srlib.kernels.elementwise import exponentials
+from srlib.kernels.products import accumulated_matmul
+from srlib.rounding import rounding_rule
+
+a, words = np.full((1, 1, 64), 1.25), np.zeros(cpu.SPARE, np.uint32)
+cpu.fill_words(words, np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(1))
+found = [accumulated_matmul(a, a.reshape(1, 64, 1), rounding_rule("binary8", "RN", a, None), None, 1).item()]
+found += [int(words[0]), exponentials(np.ones(1)).item()]
+print(found)
+"""
+
+# A planted change of each source, and which of the three numbers it alters.
+PLANTED = {
+    "cpu": ("(theta > threshold)", "(theta > 0.5 * threshold)", 0),
+    "products": ("exact[j] += factor * column[j]", "exact[j] += 2 * factor * column[j]", 0),
+    "elementary": ("range(13, 1, -1)", "range(5, 1, -1)", 2),
+    "elementwise": ("* POWERS[np.uint32(middle + half)]", "* POWERS[np.uint32(middle + half + 1)]", 2),
+    "llvm": ("one = 1 << stored", "one = 1 << (stored - 1)", 0),
+    "../philox": ("0xD2511F53", "0xD2511F55", 1),
+    "rule": ("2.0 ** (precision - 2)", "2.0 ** (precision - 3)", 0),
+    "threads": None,  # how work is shared out changes no number
+}
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A copy of the package whose compiled code is kept, and the numbers that it gives."""
+    place = tmp_path_factory.mktemp("warm")
+    shutil.copytree(SRLIB, place / "srlib", ignore=shutil.ignore_patterns("__pycache__"))
+    return place, numbers(place)
+
+
+def numbers(place):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(place / "cache"), "PYTHONPATH": str(place)}
+    said = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=place, env=environment, capture_output=True, text=True, check=True
+    )
+    return ast.literal_eval(said.stdout)
+
+
+@pytest.mark.parametrize("name", [name for name, planted in PLANTED.items() if planted])
+def test_a_change_of_any_source_of_the_kernels_is_compiled(warm, name):
+    place, before = warm
+    path, (old, new, altered) = place / "srlib" / "kernels" / f"{name}.py", PLANTED[name]
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    try:
+        after = numbers(place)
+    finally:
+        path.write_text(text)
+    assert after[altered] != before[altered]
+
+
+def test_the_sources_are_the_modules_of_kernels_and_those_whose_constants_they_take():
+    found, met = [SRLIB / "kernels" / f"{name}.py" for name in ("products", "elementwise")], set()
+    while found:
+        path = found.pop()
+        met.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [f"{node.module}.{alias.name}" for alias in node.names] if names else []
+            paths = {SRLIB.parent / f"{name.replace('.', '/')}.py" for name in names}
+            found += [path for path in paths - met if path.exists()]
+    # Formats are passed on to kernels as numbers, of arrays whose type Numba sees.
+    formats = {SRLIB / f"{name}.py" for name in ("checks", "formats", "html", "typing")}
+    assert met - formats == {(SRLIB / "kernels" / f"{name}.py").resolve() for name in (*cache.SOURCES, "cache")}
+    assert PLANTED.keys() == set(cache.SOURCES)
+
+
+def test_every_kernel_has_the_stamp_of_all_sources():
+    kernels = [
+        kernel
+        for module in (cpu, elementwise, products)
+        for kernel in vars(module).values()
+        if hasattr(kernel, "py_func")
+    ]
+    assert len(kernels) > 10
+    assert {kernel._cache._cache_file._source_stamp for kernel in kernels} == {cache.stamp()}

@@ -1,0 +1,59 @@
+"""What Jupyter shows: well-formed, and with the numbers of the object."""
+
+from xml.etree import ElementTree
+
+import numpy as np
+import oracle
+import pytest
+
+import srlib
+from srlib.descent.bounds import certify
+
+
+def shown(item):
+    """Return the text of what is shown, which must be well-formed."""
+    return " ".join(ElementTree.fromstring(item._repr_html_()).itertext())
+
+
+@pytest.mark.parametrize("fmt", oracle.FORMATS, ids=str)
+def test_every_format_shows_its_range(fmt):
+    text = shown(fmt)
+    assert text.startswith(str(fmt)) and f"{fmt.largest:.6g}" in text
+    few = 2 ** (fmt.precision - 1) * (fmt.emax - fmt.emin + 2) <= 256
+    assert ("positive values" in text) == few
+
+
+def test_a_format_shows_its_bits_and_values():
+    text = shown(srlib.Format.parse("binary8"))
+    assert "8: 1 sign, 5 exponent, 2 significand" in text and "2^-16 = 1.52588e-05" in text
+    assert "1, 1.25, 1.5, 1.75, 2, 2.5" in text
+    assert "6: 1 sign, 3 integer, 2 fraction" in shown(srlib.Format.fixed(3, 2))
+
+
+@pytest.mark.parametrize("name", ["RN", "RZ", "RU", "RD", "SR", "SR_eps(0.2)", "signed_SR_eps(0.2)"])
+def test_every_scheme_shows_its_graph(name):
+    scheme = srlib.Scheme.parse(name)
+    lines = ElementTree.fromstring(scheme._repr_html_()).iter("polyline")
+    assert len(list(lines)) == (2 if scheme.signed else 1)
+    assert shown(scheme).startswith(name)
+
+
+@pytest.mark.parametrize("replicates", [None, 3])
+def test_a_history_and_a_certificate_show_their_ends(replicates):
+    problem = srlib.DiagonalQuadratic(np.ones(4), np.full(4, 1.3))
+    start = np.zeros(4) if replicates is None else np.zeros((replicates, 4))
+    options = {"stepsize": 0.5, "steps": 6, "fmt": "bfloat16"}
+    history = srlib.gradient_descent(problem, start, rng=srlib.Philox(1, replicates), **options)
+    text = shown(history)
+    assert f"replicates {replicates or 1}" in text and f"→ {np.mean(history.objective[-1]):.4g}" in text
+    certificate = certify(
+        problem, start, lipschitz=1.0, minimiser=problem.minimiser, rng=srlib.Philox(1, replicates), **options
+    )
+    assert "certified to step 6 of 6" in shown(certificate) and certificate.reason in shown(certificate)
+
+
+def test_a_run_that_overflows_shows_no_graph():
+    problem = srlib.DiagonalQuadratic(np.full(1, 1e6), np.zeros(1))
+    history = srlib.gradient_descent(problem, np.ones(1), stepsize=1.0, steps=9, fmt="binary8", gradient="RN",
+                                     multiply="RN", update="RN")  # fmt: skip
+    assert "svg" not in history._repr_html_()
