@@ -69,7 +69,7 @@ lint: $(installed) ## ruff: rules and formatting, notebooks too; mypy: the types
 	$(bin)/mypy
 
 lock: ## pin what pyproject.toml asks for, keeping the pins that still fit (needs uv)
-	uv pip compile pyproject.toml --extra dev --quiet --output-file requirements.lock \
+	uv pip compile pyproject.toml --extra companion --extra dev --quiet --output-file requirements.lock \
 	    --universal --python-version 3.11 --fork-strategy fewest \
 	    --generate-hashes --no-strip-extras --custom-compile-command 'make lock'
 

@@ -4,13 +4,17 @@ import sys
 
 
 def run() -> None:
-    """Run the command; interrupted while it starts, it ends without a traceback."""
+    """Run the command; interrupted while it starts, or without a package that it needs, it ends without a traceback."""
     try:
         from srlib.cli import main
 
         main(prog_name="srlib")
     except KeyboardInterrupt:
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "srlib":
+            raise
+        sys.exit(f"srlib: {error.name} is missing; the command needs: pip install 'srlib[companion]'")
 
 
 if __name__ == "__main__":  # the worker processes import this module too

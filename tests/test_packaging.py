@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"matplotlib": "matplotlib-base"}  # where conda-forge has another name than PyPI
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DECLARED = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+EXTRAS = PROJECT["optional-dependencies"]
+DECLARED = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["companion"] + EXTRAS["dev"]]
 each_dependency = pytest.mark.parametrize("dependency", DECLARED, ids=lambda dependency: dependency.name)
 
 
@@ -44,7 +45,7 @@ IMPORTED = {"yaml": "pyyaml", "cupy": "cupy-cuda12x", "cupyx": "cupy-cuda12x"}
 
 def test_every_package_that_srlib_imports_is_declared():
     """But for PyTorch: it is there if there are tensors of it."""
-    extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
+    extras = [line for lines in EXTRAS.values() for line in lines]
     declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"] + extras}
     for path in (ROOT / "srlib").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -6,9 +6,12 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 ROUND = """
@@ -25,6 +28,18 @@ mount -o remount,ro,bind "$1"
 cd "$1"
 HOME="$1/home" exec "$1/env/bin/python" -c "$2"
 """
+
+CORE = """
+import sys
+import numpy as np, srlib
+x = np.random.default_rng(1).standard_normal((3, 40))
+assert [getattr(srlib, name) for name in srlib.__all__]
+problem = srlib.DiagonalQuadratic(np.ones(40), x[0])
+history = srlib.gradient_descent(problem, x, stepsize=0.5, steps=5, fmt="binary8", rng=srlib.Philox(1, 3))
+law = srlib.exact_law(srlib.Huber(1.0, 0.5), "binary8", 0.25)
+print(float(history.objective.sum()).hex(), float(law.expected(np.abs, 2.0, 5).sum()).hex())
+"""
+PACKAGES = ("array-api-compat", "lazy-loader", "mpmath", "numba", "numpy", "scipy")
 
 pytestmark = pytest.mark.xdist_group("wheel")
 
@@ -52,6 +67,33 @@ def installed(tmp_path_factory, wheel):
     (packages,) = (place / "env" / "lib").glob("python*/site-packages")
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return place
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory, wheel):
+    """A directory with an environment that has the wheel, the packages that it requires, and what these do."""
+    place = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place / "env"], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(place / "env" / "bin" / "python"), "install", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
+    (packages,) = (place / "env" / "lib").glob("python*/site-packages")
+    for name in closure(PACKAGES):
+        found = distribution(name)
+        for part in {file.parts[0] for file in found.files if ".." not in file.parts}:
+            (packages / part).symlink_to(found.locate_file(part))
+    return place
+
+
+def closure(names):
+    """Return packages and all that they require, without extras."""
+    found, ahead = set(), [canonicalize_name(name) for name in names]
+    while ahead:
+        name = ahead.pop()
+        found.add(name)
+        required = [Requirement(text) for text in distribution(name).requires or ()]
+        needed = [each.name for each in required if each.marker is None or each.marker.evaluate({"extra": ""})]
+        ahead += [canonicalize_name(each) for each in needed if canonicalize_name(each) not in found]
+    return found
 
 
 def run(installed, *command, **options):
@@ -97,3 +139,18 @@ def test_it_rounds_where_nothing_can_be_written_but_temporary_files(installed):
         assert there.returncode == 0, there.stderr
         assert there.stdout.splitlines()[1] == here.stdout.splitlines()[1]
         assert there.stderr == ""
+
+
+def test_six_packages_and_what_these_need_are_enough_for_the_core(bare):
+    assert closure(PACKAGES) == {*PACKAGES, "llvmlite", "packaging"}
+    here = run(bare, sys.executable, "-c", CORE, cwd=ROOT)
+    there = run(bare, bare / "env" / "bin" / "python", "-c", CORE)
+    assert there.returncode == 0, there.stderr
+    assert (there.stdout, there.stderr) == (here.stdout, "")
+
+
+def test_the_command_without_its_extra_says_which_one_in_a_line(bare):
+    for command in (["srlib", "list"], ["python", "-m", "srlib"]):
+        said = run(bare, bare / "env" / "bin" / command[0], *command[1:])
+        assert said.returncode == 1 and said.stdout == ""
+        assert said.stderr == "srlib: click is missing; the command needs: pip install 'srlib[companion]'\n"

@@ -13,6 +13,7 @@ from srlib.batch.store import Store
 from srlib.companion.notebook import literal, read_notebook
 
 _INPUTS = ("figures_dir", "pieces")  # parameters that name directories of records, one or a list of them
+_OF_COMPANION = re.compile("extra == ['\"]companion['\"]")
 
 
 def manifest_name(job: Job) -> str:
@@ -64,8 +65,8 @@ def _value(source):
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that srlib requires."""
-    required = [text for text in requires("srlib") or () if "extra ==" not in text]
+    """Return the versions of Python and of the packages that srlib requires for the companion."""
+    required = [text for text in requires("srlib") or () if "extra ==" not in text or _OF_COMPANION.search(text)]
     names = sorted(re.match(r"[\w.-]+", text)[0] for text in required)
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 

@@ -52,7 +52,7 @@ def build_site(directory: Path, notebooks: Path, figures: Path) -> Path:
         import myst_nb  # noqa: F401
         import sphinx  # noqa: F401
     except ImportError as error:
-        raise RuntimeError(f"a site needs Sphinx, the extra 'site' ({error})") from None
+        raise RuntimeError(f"a site needs Sphinx, the extra 'docs' ({error})") from None
     site = directory / "site"
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".site-", dir=directory) as work:

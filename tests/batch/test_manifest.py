@@ -25,6 +25,7 @@ output_dir = "figures"
 dataset_dir = "data"
 figures_dir = "made"
 pieces = ["first", "second"]"""
+REQUIRED = ["numpy>=2.1,<3", "mpmath>=1.3", "click>=8 ; extra == 'companion'", "gfloat>=0.5; extra == 'dev'"]
 FILES = {
     "data/train-images-idx3-ubyte": b"1",
     "data/train-labels-idx1-ubyte.gz": b"2",
@@ -54,7 +55,7 @@ def job(tmp_path, monkeypatch):
     (tmp_path / "data" / "README.md").write_text("is no data")
     write_notebook(tmp_path)
     monkeypatch.setattr(manifest, "code_behind", modules)
-    monkeypatch.setattr(manifest, "requires", lambda _: ["numpy>=2.1,<3", "mpmath>=1.3", "gfloat>=0.5; extra == 'dev'"])
+    monkeypatch.setattr(manifest, "requires", lambda _: REQUIRED)
     return Job(tmp_path / "a.ipynb", {"profile": "paper", "seed": 5})
 
 
@@ -79,7 +80,7 @@ def test_an_origin_has_the_hash_of_every_text_and_file_and_all_parameters(job):
         "figures_dir": "made",
         "pieces": ["first", "second"],
     }
-    assert origin["versions"].keys() == {"python", "numpy", "mpmath"}
+    assert origin["versions"].keys() == {"python", "click", "numpy", "mpmath"}
     assert (origin["versions"]["python"], origin["versions"]["numpy"]) == (platform.python_version(), np.__version__)
 
 
@@ -101,7 +102,8 @@ def test_a_manifest_is_json_with_a_line_for_each_item_and_signs_as_they_are():
 
 def test_versions_are_those_of_what_the_project_requires():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = {re.match("[A-Za-z0-9_-]+", text)[0].lower() for text in project["dependencies"]}
+    required = project["dependencies"] + project["optional-dependencies"]["companion"]
+    names = {re.match("[A-Za-z0-9_-]+", text)[0].lower() for text in required}
     found = manifest.versions()
     assert {name.lower() for name in found} == names | {"python"}
     assert found["numpy"] == np.__version__
@@ -140,7 +142,7 @@ CHANGES = {
     "inputs (made)": rewrite("made/loss.json"),
     "inputs (first)": rewrite("first/loss.json"),
     "inputs (second)": rewrite("second/another.json"),
-    "versions (mpmath, numpy)": lambda directory, patch: patch(manifest, "version", lambda name: "0"),
+    "versions (click, mpmath, numpy)": lambda directory, patch: patch(manifest, "version", lambda name: "0"),
     "versions (python)": lambda directory, patch: patch(platform, "python_version", lambda: "0"),
 }
 

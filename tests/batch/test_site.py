@@ -11,7 +11,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from srlib.cli import main
 
-pytest.importorskip("furo", reason="needs Sphinx, the extra 'site'")
+pytest.importorskip("furo", reason="needs Sphinx, the extra 'docs'")
 
 ROOT = Path(__file__).parents[2]
 LOOK = """() => {
