@@ -10,7 +10,7 @@ new_enough = import sys; sys.exit(sys.version_info < (3, 11))
 python = $(firstword $(foreach p,$(PYTHON),$(shell $(p) -c '$(new_enough)' 2>/dev/null && echo $(p))))
 
 bin = $(VENV)/bin
-sources = $(wildcard srlib tests notebooks benchmarks)
+sources = $(wildcard srlib tests notebooks benchmarks docs)
 installed = $(VENV)/.installed
 peers = $(VENV)/.peers
 torch = $(VENV)-torch

@@ -149,7 +149,7 @@ def regenerate(
         raise click.exceptions.Exit(130) from None
     _conclude(outcomes, store, stream, as_json)
     if site:
-        click.echo(_built_site(store.local, directory, _ROOT / "figures"), file=stream)
+        click.echo(_built_site(store.local, directory, _ROOT / "figures", _ROOT / "docs"), file=stream)
 
 
 @contextmanager
@@ -275,19 +275,26 @@ def claims(figures) -> None:
 @click.argument("batch", type=click.Path(path_type=Path), default=Path("build"))
 @_notebooks
 @_figures
-def site(batch, directory, figures) -> None:
+@click.option(
+    "--docs",
+    type=click.Path(path_type=Path),
+    default=_ROOT / "docs",
+    show_default="those of the checkout",
+    help="Directory of Sphinx's conf.py and pages.",
+)
+def site(batch, directory, figures, docs) -> None:
     """Build BATCH/site (default: build/site), the companion as web pages, from what has been made; nothing is run.
 
     What the batch has not made is taken from the notebooks and figures of the checkout, as they are there.
     """
-    click.echo(_built_site(batch, directory, figures))
+    click.echo(_built_site(batch, directory, figures, docs))
 
 
-def _built_site(batch, notebooks, figures):
+def _built_site(batch, notebooks, figures, docs):
     from srlib.batch.site import build_site
 
     try:
-        return build_site(batch, notebooks, figures)
+        return build_site(batch, notebooks, figures, docs)
     except (OSError, RuntimeError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 

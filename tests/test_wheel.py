@@ -104,7 +104,7 @@ def run(installed, *command, **options):
 
 def test_the_wheel_holds_what_is_not_python_too(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"srlib/kernels/gpu.c", "srlib/__init__.pyi", "srlib/py.typed", "srlib/batch/site.css"} <= set(names)
+    assert {"srlib/kernels/gpu.c", "srlib/__init__.pyi", "srlib/py.typed"} <= set(names)
     assert any(name.endswith("LICENSE") for name in names)
     assert not [name for name in names if not name.startswith(("srlib/", "srlib-"))]
 

@@ -1,5 +1,6 @@
 """The web pages, as a browser shows them: Debian's Chromium, driven by playwright."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,11 @@ def test_every_notebook_figure_and_module_has_its_place(site):
     provenance = (site / "provenance.html").read_text()
     for path in (ROOT / "figures").glob("*.pdf"):
         assert f'id="{path.stem.replace("_", "-")}"' in provenance
-    assert (site / "api" / "rounding.html").exists() and (site / "api" / "batch.plan.html").exists()
+    for name in ("rounding", "batch.plan", "kernels.cpu", "descent.steps", "companion.claims"):
+        assert (site / "api" / f"{name}.html").exists()
+    assert (
+        "../api/descent.steps.html" in (site / "notebooks" / "02_stagnation.html").read_text()
+    )  # in place of the file
     assert "srlib.schemes.Scheme" in (site / "api" / "rounding.html").read_text()  # a link there
 
 
@@ -83,13 +88,15 @@ def test_a_search_finds(site, browser):
     page.wait_for_selector("#search-results a[href*='02_stagnation']")
 
 
-SPHINX = "import sys, pathlib; from srlib.batch.site import _run_sphinx; _run_sphinx(*map(pathlib.Path, sys.argv[1:]))"
+SPHINX = "import sys, pathlib; from srlib.batch.site import run_sphinx; run_sphinx(*map(pathlib.Path, sys.argv[1:]))"
 
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_link_of_a_notebook_that_leads_nowhere_is_a_fault(tmp_path, there):
     source = tmp_path / "source"
     (source / "notebooks").mkdir(parents=True)
+    (source / "conf.py").write_text((ROOT / "docs" / "conf.py").read_text() + 'extensions.remove("pages")\n')
+    shutil.copy(ROOT / "docs" / "srlib.css", source)
     (source / "index.md").write_text("# All\n\n```{toctree}\nnotebooks/a\n```\n")
     notebook = new_notebook(cells=[new_markdown_cell(f"# Why?\n\n[so](../{'index' if there else 'none'}.md)")])
     nbformat.write(notebook, source / "notebooks" / "a.ipynb")
@@ -100,10 +107,10 @@ def test_a_link_of_a_notebook_that_leads_nowhere_is_a_fault(tmp_path, there):
 
 
 def test_a_site_with_faults_is_refused_and_leaves_the_one_before(tmp_path, monkeypatch):
-    def faulty(source, built):
+    def faulty(source, built, **overrides):
         raise RuntimeError("the site has faults:\na link")
 
-    monkeypatch.setattr("srlib.batch.site._run_sphinx", faulty)
+    monkeypatch.setattr("srlib.batch.site.run_sphinx", faulty)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("before")
     result = CliRunner().invoke(main, ["site", str(tmp_path)])
@@ -121,3 +128,9 @@ def test_a_site_of_a_damaged_record_names_the_record(tmp_path, damage):
     result = CliRunner().invoke(main, ["site", str(tmp_path)])
     assert result.exit_code == 1
     assert result.output == f"Error: {figures / 'loss.json'}: is not the record of a figure\n"
+
+
+def test_a_place_without_docs_is_named(tmp_path):
+    result = CliRunner().invoke(main, ["site", str(tmp_path / "batch"), "--docs", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output == f"Error: {tmp_path}: there is no conf.py of Sphinx in it\n"

@@ -1,0 +1,140 @@
+"""A Sphinx extension: the pages that are written from records and modules, and what docstrings and links need."""
+
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+import srlib
+from srlib.batch.identity import public_names
+from srlib.companion.claims import evaluate, ledger, settings_of
+from srlib.companion.records import load_stamped, records_in
+from srlib.companion.report import gallery, results_page
+from srlib.companion.tables import table
+
+CLAIMS = """# Claims
+
+The claims of the paper's abstract, each with the test that it must pass and tests of its limits, evaluated
+on the records of the figures. The margin is the value less its threshold. {settings}
+
+{claims}
+
+{ledger}
+"""
+COLUMNS = ("claim", "verdict", "statistic", "value", "margin", "figure")
+PROVENANCE = """# Provenance
+
+What decides each figure. The hash of the numbers is in the record beside the figure; the other is of
+the code of the notebook and of the definitions of `srlib` that it reaches, without comments and docstrings, of
+parameters and data. Where other code has computed the numbers, a small run has shown that this one makes the same.
+
+{figures}
+"""
+MODULE = """# {module}
+
+```{{eval-rst}}
+.. automodule:: {module}
+   :members:
+   :member-order: bysource
+```
+"""
+
+
+def setup(app):
+    app.add_config_value("batch", "", "env")  # the directory of a batch, for what its manifests say of a run
+    app.connect("builder-inited", write_pages)
+    app.connect("source-read", link_to_the_reference)
+    app.connect("doctree-read", leave_equations)
+    app.connect("autodoc-process-docstring", keep_mathematics, priority=100)
+    return {"parallel_read_safe": True}
+
+
+def write_pages(app):
+    source = Path(app.srcdir)
+    figures = source / "figures"
+    pages = {
+        "RESULTS": results_page(figures),
+        "claims": claims(figures),
+        "figures/README": gallery(figures, source / "notebooks"),
+        "provenance": provenance(figures, Path(app.config.batch)),
+        "api/srlib": package(),
+    }
+    for module in pkgutil.walk_packages(srlib.__path__, "srlib."):
+        if not module.ispkg and module.name not in ("srlib.__main__", "srlib.version"):
+            pages[f"api/{module.name.removeprefix('srlib.')}"] = MODULE.format(module=module.name)
+    for name, text in pages.items():
+        path = source / f"{name}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def claims(figures):
+    found = evaluate(figures)
+    rows = [{name: row[name] for name in COLUMNS} for row in ledger(found)]
+    each = [f"**{claim.name}.** {claim.text} *{claim.verdict.capitalize()}.*" for claim in found]
+    return CLAIMS.format(settings=settings_of(figures), claims="\n\n".join(each), ledger=table(rows))
+
+
+def provenance(figures, batch):
+    manifests = [json.loads(path.read_text()) for path in sorted(batch.glob("manifests/*.json"))]
+    made = {name: manifest for manifest in manifests for name in manifest["outputs"]}
+    parts = []
+    for path in records_in(figures):
+        head = f"## {path.stem}\n\n[figure]({path.with_suffix('.png').relative_to(figures.parent)})"
+        rows = facts(load_stamped(path), made.get(f"figures/{path.name}"))
+        parts += [
+            f"{head} · [record](figures/{path.name})",
+            table([{"what": what, "is": is_} for what, is_ in rows.items()]),
+        ]
+    return PROVENANCE.format(figures="\n\n".join(parts))
+
+
+def facts(record, manifest):
+    rows = {"parameters": listed(record["parameters"]), "versions": listed(record["versions"])}
+    rows |= {"numbers, SHA-256": f"`{record['sha256']}`", "made from, SHA-256": f"`{record['identity']}`"}
+    if "computed_by" in record:
+        rows["computed by, SHA-256"] = f"`{record['computed_by']}`"
+    if manifest:
+        spent = f"{manifest['seconds']:.0f} s, {manifest['memory'] / 1e6:.0f} MB at most"
+        rows["run"] = f"{manifest['started']}, {spent}, by {manifest['job']}"
+    return rows
+
+
+def listed(values):
+    text = ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
+    return text.replace("|", "\\|")
+
+
+def package():
+    names = "\n".join(f"- {{py:obj}}`srlib.{home}.{name}`" for name, home in sorted(public_names().items()))
+    return f"# srlib\n\n{srlib.__doc__}\n\n{names}\n"
+
+
+def link_to_the_reference(app, name, source):
+    """Let links of notebooks to modules lead to the pages of these."""
+    if name.startswith("notebooks/"):
+        pattern = r"\]\(\.\./srlib/([\w/]+)\.py\)"
+        source[0] = re.sub(pattern, lambda link: f"](../api/{link[1].replace('/', '.')}.md)", source[0])
+
+
+def leave_equations(app, doctree):
+    """Keep Sphinx from putting an equation that has lines into an environment in which it can have no tag."""
+    from docutils import nodes
+
+    for node in doctree.findall(nodes.math_block):
+        if not node.get("no-wrap"):
+            node["no-wrap"] = True
+            node[:] = [nodes.Text(f"\\[{node.astext()}\\]")]
+
+
+def keep_mathematics(app, what, name, obj, options, lines):
+    """Take bars and stars in docstrings for themselves; keep a result that is described in words together."""
+    kept, returns = [], False
+    for line in lines:
+        returns = not line.startswith("Raises") and (returns or line == "Returns")
+        in_words = returns and kept and line[:1].strip(" -") and kept[-1][:1].strip(" -") and kept[-1] != "Returns"
+        if in_words:
+            kept[-1] += f" {line}"
+        else:
+            kept.append(line)
+    lines[:] = [re.sub(r"(?<!\\)([|*])", r"\\\1", line) for line in kept]
