@@ -144,9 +144,9 @@ def _round_narrow(x: Array, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -
 
 
 def _round_plain(x: Any, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -> Any:
-    """Round as `round_to` does where no array needs a conversion or a copy, else return None: it has the last word.
+    """Round as `round_to` does where no array needs a conversion or a copy; else return None, and leave it to that.
 
-    With more checks and more views a short call would take half as long again.
+    A short call would take half as long again with all its checks and views.
     """
     if cpu is None or not (type(x) is np.ndarray and x.flags.num & _READ == _READ and x.shape):
         return None
@@ -207,7 +207,7 @@ def is_compiled(x: Array) -> bool:
 
 
 def rounding_rule(fmt: Format | str, scheme: Scheme | str, x: Array, rng: Philox | None) -> Rule:
-    """Return what the kernels want to know to round arrays like `x`; raise as `round_to` does."""
+    """Return what the kernels need to round arrays like `x`; raise as `round_to` does."""
     _, scheme, rule = _parsed(fmt, scheme, x)
     if scheme.stochastic and not isinstance(rng, Philox):
         raise TypeError(f"rng is {rng!r}; {scheme} needs a Philox")
@@ -215,10 +215,10 @@ def rounding_rule(fmt: Format | str, scheme: Scheme | str, x: Array, rng: Philox
 
 
 def _parsed(fmt: Format | str, scheme: Scheme | str, x: Array) -> tuple[Format, Scheme, Rule]:
-    """Return a format and a scheme, checked, and what the kernels want to know of them."""
+    """Return a format and a scheme, checked, and what the kernels need of them."""
     try:
         return _parsed_once(fmt, scheme, carrier(x))
-    except TypeError:  # from the cache, of what cannot be hashed: the parsers have a better word
+    except TypeError:  # from the cache, of what cannot be hashed: the parsers say what is wrong
         return _parsed_once.__wrapped__(fmt, scheme, carrier(x))
 
 

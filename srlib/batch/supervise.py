@@ -68,7 +68,7 @@ class Outcome:
     state : {"ok", "up to date", "failed", "not run"}
     seconds : float
     memory : int
-        The most bytes that its processes held together, as seen several times a second; more seldom on a machine with
+        The most bytes that its processes held together, as seen several times a second; less often on a machine with
         thousands of processes.
     figures : tuple of str
         Names of the figures that it made; empty after a failure.
@@ -148,8 +148,9 @@ class _Watched:
 
     def __init__(self, task, staged, staging):
         self.task, self.staged, self.staging = task, staged, staging
-        self.memory, self._start, self._told, self._seen = 0, time.monotonic(), 0.0, (None, 0)
-        self._family, self._started, self._look_at = [], time.time(), 0.0
+        self.memory, self._family, self._seen = 0, [], (None, 0)
+        self._began, self._began_at = time.monotonic(), time.time()  # a clock for durations, one for people
+        self._next_look = self._next_word = 0.0  # seconds after the beginning
 
     def run(self):
         """Run it to its end; return None if the notebook has succeeded, else why not in one line."""
@@ -197,26 +198,27 @@ class _Watched:
             )
 
     def _look(self, process):
-        if self._seconds() >= self._look_at:
+        now = self._seconds()
+        if now >= self._next_look:
             begun = time.thread_time()
             self._family = _processes(process.pid)
             self.memory = max(self.memory, sum(map(_resident, self._family)))
-            self._look_at = self._seconds() + (time.thread_time() - begun) / _SHARE_OF_LOOKS
-        if self._seconds() - self._told > _TELL_EVERY:
-            self._told = self._seconds()
+            self._next_look = self._seconds() + (time.thread_time() - begun) / _SHARE_OF_LOOKS
+        if now >= self._next_word:
+            self._next_word = now + _TELL_EVERY
             cell, cells = self._cells()
             status = {
                 "job": self.task.job.name,
                 "cell": cell,
                 "cells": cells,
-                "seconds": self._told,
-                "started": self._started,
+                "seconds": now,
+                "started": self._began_at,
             }
             with suppress(OSError):  # a full disk is the notebook's to report
                 write_atomically(self.staged / STATUS, json.dumps(status | {"memory": self.memory}).encode())
 
     def _seconds(self):
-        return time.monotonic() - self._start
+        return time.monotonic() - self._began
 
     def _is_stopped(self):
         # The order is gone when the staging directory has been removed, even if this job has written there since.
@@ -289,7 +291,7 @@ def _forget_failed(store, job):
     for name in [*before["outputs"], *names]:
         store.remove(job.below(name))
     if store.local is not None:
-        with suppress(OSError):  # it is not there, or somebody else has put something into it
+        with suppress(OSError):  # it is not there, or another program has put something into it
             (store.local / job.below(f"failed/{job.stem}")).rmdir()
 
 

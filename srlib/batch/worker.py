@@ -23,7 +23,7 @@ _LONGEST = 80  # characters of a directory of sockets, whose paths may have abou
 def main(task: Path) -> None:
     """Run a task and end the process: with status 0 if the notebook has succeeded, else 1."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
-    os.dup2(2, 1)  # what kernels print there belongs into the log
+    os.dup2(2, 1)  # what kernels print there belongs in the log
     signal.signal(signal.SIGINT, signal.default_int_handler)  # not SIG_IGN, which kernels would inherit
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would say is in the answer
     order = json.loads(task.read_text(encoding="utf-8"))

@@ -204,7 +204,7 @@ def phases(values: Sequence[float], steps: int) -> list[float]:
 
 
 def progress(steps, label: str):
-    """Return the steps, with a bar that shows how far they are where somebody is looking on; it leaves nothing behind.
+    """Return the steps, with a bar that shows the progress in a terminal or a notebook and leaves nothing behind.
 
     In a notebook it clears the output of its cell at the end.
     """

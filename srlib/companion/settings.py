@@ -220,7 +220,7 @@ class Settings:
             raise ValueError(f"{name} is {value}; must be a value of {fmt}, as are its neighbours {below} and {above}")
         return value
 
-    def rng(self, **options) -> Philox:
+    def new_rng(self, **options) -> Philox:
         """Return a new stream of random words with the seed, and with `options` of `Philox`."""
         return Philox(self.parameters["seed"], **options)
 

@@ -203,22 +203,28 @@ def exact_law(
     with np.errstate(all="ignore"):
         points = finite[:, None] if one else finite
         g = np.reshape(_numbers_at("gradient", objective.gradient, points), finite.shape)
-    rows, ends, weights = np.arange(len(finite)), [], []
+    ends, weights = [], []
     for g_hat, p1 in _outcomes(g, fmt, gradient, scale):
         for u_hat, p2 in _outcomes(stepsize * g_hat, fmt, multiply, scale):
             for moved, p3 in _outcomes(finite - u_hat, fmt, update, scale, u_hat):
                 ends.append(moved)
                 weights.append(p1 * p2 * p3)
-    ends, weights, starts = np.concatenate(ends), np.concatenate(weights), np.tile(rows, len(ends))  # type: ignore[assignment]
-    possible = weights > 0  # type: ignore[operator]
-    ends, weights, starts = ends[possible], weights[possible], starts[possible]
+    return ExactLaw(*_chain(finite, np.array(ends), np.array(weights)))
+
+
+def _chain(finite: np.ndarray, ends: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, csr_array]:
+    """Return states and transition matrix of steps from each finite value to a column of ends, with their weights.
+
+    Both arrays have the shape (ways, finite values). An end that is not finite is a state that is never left.
+    """
+    way, start = np.nonzero(weights > 0)
+    ends, weights = ends[way, start], weights[way, start]
     values, first = _with_overflow(finite, ends)
-    columns = np.where(np.isnan(ends), len(values) - 1, np.searchsorted(values, ends))
-    absorbing = np.flatnonzero(~np.isfinite(values))
-    shape = (len(values), len(values))
-    data = np.concatenate([weights, np.ones(len(absorbing))])
-    places = np.concatenate([starts + first, absorbing]), np.concatenate([columns, absorbing])
-    return ExactLaw(values, coo_array((data, places), shape=shape).tocsr())
+    targets = np.where(np.isnan(ends), len(values) - 1, np.searchsorted(values, ends))  # NaN is the last state
+    stuck = np.flatnonzero(~np.isfinite(values))
+    rows, columns = np.concatenate([first + start, stuck]), np.concatenate([targets, stuck])
+    shares = np.concatenate([weights, np.ones(len(stuck))])
+    return values, coo_array((shares, (rows, columns)), shape=(len(values), len(values))).tocsr()
 
 
 def _numbers_at(name: str, function: Callable[[Array], Array], points: Array) -> np.ndarray:

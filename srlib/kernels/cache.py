@@ -47,7 +47,7 @@ def _place():
     place = os.path.join(tempfile.gettempdir(), f"srlib-{user}")
     os.makedirs(place, mode=0o700, exist_ok=True)
     own = os.stat(place, follow_symlinks=False)
-    if (own.st_uid, own.st_mode & 0o777) != (user, 0o700):  # somebody else's: code is loaded from there
+    if (own.st_uid, own.st_mode & 0o777) != (user, 0o700):  # another user's: code is loaded from there
         place = tempfile.mkdtemp(prefix="srlib-")
     return place
 

@@ -20,12 +20,12 @@ from srlib.kernels.llvm import (
     fill_lanes,
     floor,
     is_below,
-    is_below_any,
+    is_below_clipped,
     like,
     scaled_sum,
     times_sign,
 )
-from srlib.kernels.rule import NUMBERS, Rule
+from srlib.kernels.rule import NUMBERS, Rule, flag
 from srlib.kernels.threads import BLOCK as BLOCK
 from srlib.kernels.threads import in_threads
 
@@ -134,7 +134,7 @@ def stochastic_block(source, v, target, word, grid, biased, bits):
             if v is not None:
                 leaning = times_sign(times_sign(-outward, v[i]), source[i]) if (v[i] < 0) | (v[i] > 0) else zero
             threshold = scaled_sum(theta, scale, leaning)
-            away = is_below_any(word[i], shift, threshold, full, v)
+            away = is_below_clipped(word[i], shift, threshold, full, v)
         target[i] = _finish(source[i], (outer if away else significand) * gap, grid.overflow, grid)
 
 
@@ -182,11 +182,14 @@ def _stochastic(begin, end, x, v, out, room, numbers, layout, biased, draw, stre
 
 
 @jit
-def _step(begin, end, x, g, out, t, signed, layout, numbers2, variant2, draw2, numbers3, variant3, draw3, stream):
-    """Write fl(x − fl(t·g)) for elements begin to end; `signed` is None if the outer rounding takes no direction.
+def _step(begin, end, arrays, t, signed, layout, inner, outer, stream):
+    """Write fl(x − fl(t·g)) for elements begin to end; `arrays` are x, g and that.
 
-    `draw2`, `draw3` are None if the inner, the outer rounding needs no words.
+    `signed` is None if the outer rounding takes no direction. `inner` and `outer` are numbers and variant of a rule,
+    and the number of a draw, or None if the rounding needs no words.
     """
+    x, g, out = arrays
+    (numbers2, variant2, draw2), (numbers3, variant3, draw3) = inner, outer
     grid2, grid3, words = make_grid(numbers2, layout), make_grid(numbers3, layout), np.empty(BLOCK + SPARE, np.uint32)
     exact, u = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
     row, bits = stream[0], stream[4]
@@ -228,17 +231,18 @@ def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool
         Of which a stochastic rule takes a draw, `multiply` first.
     """
     flat, slope = x.ravel(), g.ravel()
-    out, sites = np.empty_like(flat), []
-    for rule in (multiply, update):
-        sites += rule.numbers, rule.variant, rng.take() if rule.stochastic else None
-    constants = float(stepsize), True if signed else None, multiply.layout
-    arguments = flat, slope, out, *constants, *sites, stream_of(flat.size, rng)
+    out = np.empty_like(flat)
+    inner, outer = (
+        (rule.numbers, rule.variant, rng.take() if rule.stochastic else None) for rule in (multiply, update)
+    )
+    constants = float(stepsize), flag(signed), multiply.layout
+    arguments = (flat, slope, out), *constants, inner, outer, stream_of(flat.size, rng)
     in_threads(flat.size, lambda begin, end: _step(begin, end, *arguments))
     return out.reshape(x.shape)
 
 
 def stream_of(size, rng):
-    """Return what the kernels want to know of a Philox for arrays of a size, as int64: one array, soon passed.
+    """Return what the kernels need of a Philox for arrays of a size, as one array of int64, which is cheap to pass.
 
     That is the size of a replicate, the number of the first, the step to the next, the seed, and the bits of a word.
     """
@@ -279,7 +283,7 @@ def round_flat(x, v, out, room: int, rule: Rule, rng) -> None:
     else:
         span, arguments = _deterministic, (x, out, room, numbers, layout, variant)
     if size < threads.SMALL:
-        span(0, size, *arguments)  # soon done
+        span(0, size, *arguments)
     else:
         in_threads(size, lambda begin, end: span(begin, end, *arguments))
 

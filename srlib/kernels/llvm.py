@@ -100,10 +100,10 @@ def scaled_sum(typing, x, scale, y):
 
 @intrinsic
 def is_below(typing, word, shift, x, scale):
-    """Tell whether a uint32, shifted to the right, is below the whole number that is nearest to x·scale.
+    """Tell whether word >> shift < nint(x·scale), for a uint32 and 0 ≤ x·scale < 2^32.
 
     A float64 is rounded by the sum with 2^52 and compared with 2^52 + word. A float32 becomes a word, modulo 2^32, as
-    AVX2 converts to integers with a sign; one that is not from 0 below 2^32 becomes what the machine likes.
+    AVX2 converts to integers with a sign; beyond these limits the result depends on the machine.
     """
 
     def generate(context, builder, signature, arguments):
@@ -122,22 +122,25 @@ def is_below(typing, word, shift, x, scale):
     return types.boolean(types.uint32, types.uint32, x, x), generate
 
 
-def is_below_any(word, shift, threshold, full, v):
-    """Tell the same of a threshold that may be 2^32 or more, or with v below 0; from `full` on every word is below."""
+def is_below_clipped(word, shift, threshold, full, v):
+    """Tell whether word >> shift < clip(nint(threshold), 0, 2^bits), where full = 2^bits − ½.
+
+    Without a `v` no threshold is negative. A float64 needs no clip: the comparison is one of numbers.
+    """
 
 
-@overload(is_below_any)
-def _below_any(word, shift, threshold, full, v):
+@overload(is_below_clipped)
+def _is_below_clipped(word, shift, threshold, full, v):
     if threshold == types.float64:
         return lambda word, shift, threshold, full, v: is_below(word, shift, threshold, 1.0)
     one, zero = np.float32(1), np.float32(0)
     if v == types.none:
         return lambda word, shift, threshold, full, v: is_below(word, shift, threshold, one) | (threshold >= full)
 
-    def within(word, shift, threshold, full, v):
+    def of_any_sign(word, shift, threshold, full, v):
         return is_below(word, shift, threshold if threshold > zero else zero, one) | (threshold >= full)
 
-    return within
+    return of_any_sign
 
 
 @intrinsic
@@ -177,14 +180,21 @@ def fill_lanes(typing, words, start, counter, low, high, replicate, key0, key1):
         def mixed(x, y, key):  # the upper half of x with the others
             return builder.xor(builder.xor(builder.lshr(x, half), y), all_lanes(key))
 
-        c0, c1, c2, c3 = (all_lanes(x) for x in arguments[2:6])
-        c0 = builder.add(c0, ir.Constant(vector, list(range(LANES))))
+        def one_round(counters, keys):
+            c0, c1, c2, c3 = counters
+            p0, p1 = product(0, c0), product(1, c2)
+            return mixed(p1, c1, keys[0]), p1, mixed(p0, c3, keys[1]), p0
+
+        def next_keys(keys):
+            raised = [builder.add(key, number(bump)) for key, bump in zip(keys, INCREMENTS, strict=True)]
+            return [builder.and_(key, number(0xFFFFFFFF)) for key in raised]
+
+        first, *others = (all_lanes(x) for x in arguments[2:6])
+        counters = builder.add(first, ir.Constant(vector, list(range(LANES)))), *others
         keys = arguments[6:]
         for _ in range(10):
-            p0, p1 = product(0, c0), product(1, c2)
-            c0, c1, c2, c3 = mixed(p1, c1, keys[0]), p1, mixed(p0, c3, keys[1]), p0
-            keys = [builder.add(key, number(bump)) for key, bump in zip(keys, INCREMENTS, strict=True)]
-            keys = [builder.and_(key, number(0xFFFFFFFF)) for key in keys]
+            counters, keys = one_round(counters, keys), next_keys(keys)
+        c0, c1, c2, c3 = counters
         first, second = (
             builder.or_(builder.and_(even, mask), builder.shl(odd, half)) for even, odd in ((c0, c1), (c2, c3))
         )

@@ -24,7 +24,9 @@ def _ordered_columns(a, b, out, begin, end):
             for start in range(begin, end, columns):
                 width = min(columns, end - start)
                 partial[:] = 0.0
-                for k in range(0, inner - 3, 4):  # four terms at a time, so that sums are loaded and stored less often
+                # Four terms at a time: a sum is loaded and stored once for four of them, and four rows of b and their
+                # factors still fit into the registers.
+                for k in range(0, inner - 3, 4):
                     t0, t1 = right[k, start : start + width], right[k + 1, start : start + width]
                     t2, t3 = right[k + 2, start : start + width], right[k + 3, start : start + width]
                     for i in range(height):

@@ -18,8 +18,13 @@ NUMBERS = (
 )
 
 
+def flag(condition: bool) -> bool | None:
+    """Return True or None: Numba compiles a kernel for each, without the branches that the other would take."""
+    return True if condition else None
+
+
 class Rule(NamedTuple):
-    """A format and a scheme, as the kernels want them. A flag is True or None, on which Numba compiles anew."""
+    """A format and a scheme, as the kernels want them; truth values as `flag` has them, but `stochastic`."""
 
     numbers: np.ndarray  # `NUMBERS`, of the carrier's type: one array, which a kernel takes faster than its elements
     layout: tuple[bool | None, bool | None]  # whether the format is well inside the carrier; has no subnormals
@@ -50,5 +55,4 @@ def make_rule(
     # With subnormals, and 2^(p − 1 − e) a normal number of the carrier for all its exponents e, even that of infinity,
     # and no theta that underflows.
     inside = subnormals and precision > 2 and 0 <= precision - 1 - emin < np.finfo(real).maxexp
-    layout = True if inside else None, None if subnormals else True
-    return Rule(numbers, layout, variant or None, stochastic)
+    return Rule(numbers, (flag(inside), flag(not subnormals)), flag(variant), stochastic)

@@ -22,13 +22,13 @@ def test_a_parameter_is_as_given_or_as_the_profile_says_and_is_recorded():
 
 
 def test_the_stream_has_the_seed():
-    rng = Settings("quick", "numpy", 5, "out").rng(replicates=3)
+    rng = Settings("quick", "numpy", 5, "out").new_rng(replicates=3)
     assert (rng.seed, rng.replicates) == (5, range(3))
 
 
 @pytest.mark.parametrize("seed", [0, 2**64 - 1])
 def test_the_first_and_the_last_seed_are_taken(seed):
-    assert Settings("paper", "numpy", seed, "out", eps=[0.0, 0.999]).rng().seed == seed
+    assert Settings("paper", "numpy", seed, "out", eps=[0.0, 0.999]).new_rng().seed == seed
 
 
 @pytest.mark.parametrize("value", [61440.0, -57345.0, 1e300])
