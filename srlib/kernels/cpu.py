@@ -182,6 +182,24 @@ def _stochastic(begin, end, x, v, out, room, numbers, layout, biased, draw, stre
 
 
 @jit
+def _round_part(source, v, target, words, start, grid, variant, draw, stream):
+    """Round a block of elements from `start` on, by the words of a draw, or None if it needs none."""
+    if draw is None:
+        deterministic_block(source, target, grid, variant)
+    else:
+        word = draw_words(words, start, source.size, draw, stream)
+        stochastic_block(source, v, target, word, grid, variant, stream[4])
+
+
+@jit
+def _only_if(condition, x):
+    """Return x, or None for a `condition` of None."""
+    if condition is None:
+        return None
+    return x
+
+
+@jit
 def _step(begin, end, arrays, t, signed, layout, inner, outer, stream):
     """Write fl(x − fl(t·g)) for elements begin to end; `arrays` are x, g and that.
 
@@ -192,7 +210,7 @@ def _step(begin, end, arrays, t, signed, layout, inner, outer, stream):
     (numbers2, variant2, draw2), (numbers3, variant3, draw3) = inner, outer
     grid2, grid3, words = make_grid(numbers2, layout), make_grid(numbers3, layout), np.empty(BLOCK + SPARE, np.uint32)
     exact, u = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
-    row, bits = stream[0], stream[4]
+    row = stream[0]
     start = begin
     while start < end:
         count = min(BLOCK, end - start, row - start % row)
@@ -200,21 +218,10 @@ def _step(begin, end, arrays, t, signed, layout, inner, outer, stream):
         source, moved = exact[:count], u[:count]
         for i in range(count):
             source[i] = t * slope[i]
-        if draw2 is None:
-            deterministic_block(source, moved, grid2, variant2)
-        else:
-            word = draw_words(words, start, count, draw2, stream)
-            stochastic_block(source, None, moved, word, grid2, variant2, bits)
+        _round_part(source, None, moved, words, start, grid2, variant2, draw2, stream)
         for i in range(count):
             source[i] = now[i] - moved[i]
-        if draw3 is None:
-            deterministic_block(source, target, grid3, variant3)
-        else:
-            word = draw_words(words, start, count, draw3, stream)
-            if signed is None:
-                stochastic_block(source, None, target, word, grid3, variant3, bits)
-            else:
-                stochastic_block(source, moved, target, word, grid3, variant3, bits)
+        _round_part(source, _only_if(signed, moved), target, words, start, grid3, variant3, draw3, stream)
         start += count
 
 
