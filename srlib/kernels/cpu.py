@@ -182,35 +182,17 @@ def _stochastic(begin, end, x, v, out, room, numbers, layout, biased, draw, stre
 
 
 @jit
-def _round_part(source, v, target, words, start, grid, variant, draw, stream):
-    """Round a block of elements from `start` on, by the words of a draw, or None if it needs none."""
-    if draw is None:
-        deterministic_block(source, target, grid, variant)
-    else:
-        word = draw_words(words, start, source.size, draw, stream)
-        stochastic_block(source, v, target, word, grid, variant, stream[4])
-
-
-@jit
-def _only_if(condition, x):
-    """Return x, or None for a `condition` of None."""
-    if condition is None:
-        return None
-    return x
-
-
-@jit
-def _step(begin, end, arrays, t, signed, layout, inner, outer, stream):
+def _step(begin, end, arrays, t, signed, layout, rules, draw2, draw3, stream):
     """Write fl(x − fl(t·g)) for elements begin to end; `arrays` are x, g and that.
 
-    `signed` is None if the outer rounding takes no direction. `inner` and `outer` are numbers and variant of a rule,
-    and the number of a draw, or None if the rounding needs no words.
+    `signed` is None if the outer rounding takes no direction. `rules` are the numbers and the variant of the inner and
+    of the outer rounding, `draw2` and `draw3` their draws, or None if they need no words.
     """
     x, g, out = arrays
-    (numbers2, variant2, draw2), (numbers3, variant3, draw3) = inner, outer
+    (numbers2, variant2), (numbers3, variant3) = rules
     grid2, grid3, words = make_grid(numbers2, layout), make_grid(numbers3, layout), np.empty(BLOCK + SPARE, np.uint32)
     exact, u = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
-    row = stream[0]
+    row, bits = stream[0], stream[4]
     start = begin
     while start < end:
         count = min(BLOCK, end - start, row - start % row)
@@ -218,10 +200,21 @@ def _step(begin, end, arrays, t, signed, layout, inner, outer, stream):
         source, moved = exact[:count], u[:count]
         for i in range(count):
             source[i] = t * slope[i]
-        _round_part(source, None, moved, words, start, grid2, variant2, draw2, stream)
+        if draw2 is None:
+            deterministic_block(source, moved, grid2, variant2)
+        else:
+            word = draw_words(words, start, count, draw2, stream)
+            stochastic_block(source, None, moved, word, grid2, variant2, bits)
         for i in range(count):
             source[i] = now[i] - moved[i]
-        _round_part(source, _only_if(signed, moved), target, words, start, grid3, variant3, draw3, stream)
+        if draw3 is None:
+            deterministic_block(source, target, grid3, variant3)
+        else:
+            word = draw_words(words, start, count, draw3, stream)
+            if signed is None:
+                stochastic_block(source, None, target, word, grid3, variant3, bits)
+            else:
+                stochastic_block(source, moved, target, word, grid3, variant3, bits)
         start += count
 
 
@@ -239,11 +232,17 @@ def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool
     """
     flat, slope = x.ravel(), g.ravel()
     out = np.empty_like(flat)
-    inner, outer = (
-        (rule.numbers, rule.variant, rng.take() if rule.stochastic else None) for rule in (multiply, update)
+    draws = [rng.take() if rule.stochastic else None for rule in (multiply, update)]
+    rules = (multiply.numbers, multiply.variant), (update.numbers, update.variant)
+    arguments = (
+        (flat, slope, out),
+        float(stepsize),
+        flag(signed),
+        multiply.layout,
+        rules,
+        *draws,
+        stream_of(flat.size, rng),
     )
-    constants = float(stepsize), flag(signed), multiply.layout
-    arguments = (flat, slope, out), *constants, inner, outer, stream_of(flat.size, rng)
     in_threads(flat.size, lambda begin, end: _step(begin, end, *arguments))
     return out.reshape(x.shape)
 
