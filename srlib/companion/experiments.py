@@ -76,7 +76,7 @@ def compare(
     problem,
     start,
     chosen: Sequence[Setup],
-    rng,
+    new_rng,
     replicates: range,
     *,
     stepsize: float,
@@ -91,8 +91,8 @@ def compare(
     problem, start, stepsize, steps, record
         As for `gradient_descent`.
     chosen : sequence of Setup
-    rng : callable
-        ``rng(replicates=range)`` returns a new `Philox`, such as `Settings.rng`.
+    new_rng : callable
+        ``new_rng(replicates=range)`` returns a new `Philox`, such as `Settings.new_rng`.
     replicates : range
         Numbers of the replicates of stochastic setups.
     pieces : sequence of mapping
@@ -108,14 +108,13 @@ def compare(
     """
 
     def run(setup, numbers):
-        stream = rng(replicates=numbers) if setup.stochastic else None
         history = gradient_descent(
             problem,
             start,
             stepsize=stepsize,
             steps=steps,
             record=record,
-            rng=stream,
+            rng=new_rng(replicates=numbers) if setup.stochastic else None,
             progress=lambda steps: progress(steps, setup.name),
             **setup.options,
         )
