@@ -1,5 +1,6 @@
 """The exact law of one-dimensional low-precision gradient descent: a Markov chain on the format's values (SPEC D6)."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, dijk
 from scipy.sparse.linalg import splu
 
 from srlib import checks
+from srlib.descent.rates import Rates, check_hypotheses
 from srlib.descent.steps import like_points
 from srlib.formats import Format
 from srlib.rounding import outcomes, round_to
@@ -28,10 +30,16 @@ class ExactLaw:
         to these: states that are never left.
     matrix : SciPy CSR array of shape (states, states), none of whose stored elements is 0
         Probability of going from a state (row) to another (column) in one step; rows sum to 1 up to rounding.
+    objective : object
+        As for `exact_law`; None where a chain is no descent.
+    stepsize : float
+        t.
     """
 
     values: np.ndarray
     matrix: csr_array
+    objective: Any = None
+    stepsize: float = math.nan
 
     def state(self, x: float) -> int:
         """Return the index of a value; raise ValueError if it is no state."""
@@ -68,6 +76,72 @@ class ExactLaw:
             values = _numbers_at("f", f, self.values)
         laws = self.distributions(x0, steps)
         return np.array([law[law > 0] @ values[law > 0] for law in laws])
+
+    def rates(self, x0: float, steps: int, *, lipschitz: float, minimiser: float) -> Rates:
+        """Return what the roundings do to descent and distance in each step from the value `x0` (SPEC D5).
+
+        Parameters
+        ----------
+        x0 : float
+            A value of the format.
+        steps : int
+        lipschitz : float
+            L, a Lipschitz constant of the gradient.
+        minimiser : float
+            x*.
+
+        Returns
+        -------
+        Rates
+            Of the steps before the first that can overflow, at most so many: there an error has no finite moments.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is not of these, the chain has no objective, or values that are reached belie the minimiser,
+            the convexity of the objective, or L (see `check_hypotheses`).
+        """
+        lipschitz, minimiser = checks.positive("lipschitz", lipschitz), checks.real("minimiser", minimiser)
+        g, gap = self._slope_and_gap(minimiser)
+        finite = np.isfinite(self.values)
+        away = np.where(finite, self.values - minimiser, 0.0)
+        edges = self.matrix.tocoo()
+        inside = finite[edges.row]
+        row, column, share = edges.row[inside], edges.col[inside], edges.data[inside]
+        error = np.where(finite[column], self.values[column] - self.values[row], np.inf) + self.stepsize * g[row]
+        mean, square = (np.bincount(row, share * error**power, len(finite)) for power in (1, 2))
+        moments: list[list[float]] = []
+        for law in self.distributions(x0, steps):
+            seen = np.flatnonzero(law)
+            if len(moments) == steps or not np.all(np.isfinite(square[seen]) & finite[seen]):
+                break
+            p, slope = law[seen], g[seen]
+            check_hypotheses(gap[seen], slope * away[seen], slope**2, lipschitz)
+            parts = (slope**2, slope * away[seen], slope * mean[seen], mean[seen] * away[seen], square[seen])
+            moments.append([p @ part for part in parts])
+        return Rates(lipschitz, self.stepsize, *np.array(moments).reshape(-1, 5).T)
+
+    def bound(self, x0: float, steps: int, *, lipschitz: float, minimiser: float) -> np.ndarray:
+        """Return the bound of SPEC D5 on E f(x̂_k) − f(x*) for k = 0 … steps, from the value `x0`.
+
+        Parameters and errors as for `rates`. It is infinite from the first step on that can overflow.
+        """
+        found = self.rates(x0, steps, lipschitz=lipschitz, minimiser=minimiser).bound(abs(x0 - minimiser))
+        return np.concatenate([found, np.full(steps + 1 - len(found), np.inf)])
+
+    def _slope_and_gap(self, minimiser: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the gradient at each state, and f less that at the minimiser, NaN where the objective has no f."""
+        if self.objective is None:
+            raise ValueError("the chain has no objective; must be made by exact_law")
+        points = np.append(self.values, minimiser)
+        with np.errstate(all="ignore"):
+            g = numbers_of(self.objective, "gradient", points)
+            f = (
+                numbers_of(self.objective, "f", points)
+                if hasattr(self.objective, "f")
+                else np.full_like(points, np.nan)
+            )
+        return g[:-1], f[:-1] - f[-1]
 
     @property
     def stagnant(self) -> np.ndarray:
@@ -199,17 +273,23 @@ def exact_law(
     fmt, stepsize = Format.parse(fmt), checks.positive("stepsize", stepsize)
     scale = 2.0 ** checks.integer("bits", bits, 1, 32)
     finite = fmt.values()
-    one = getattr(objective, "shape", None) == (1,)
     with np.errstate(all="ignore"):
-        points = finite[:, None] if one else finite
-        g = np.reshape(_numbers_at("gradient", objective.gradient, points), finite.shape)
+        g = numbers_of(objective, "gradient", finite)
     ends, weights = [], []
     for g_hat, p1 in _outcomes(g, fmt, gradient, scale):
         for u_hat, p2 in _outcomes(stepsize * g_hat, fmt, multiply, scale):
             for moved, p3 in _outcomes(finite - u_hat, fmt, update, scale, u_hat):
                 ends.append(moved)
                 weights.append(p1 * p2 * p3)
-    return ExactLaw(*_chain(finite, np.array(ends), np.array(weights)))
+    return ExactLaw(*_chain(finite, np.array(ends), np.array(weights)), objective, stepsize)
+
+
+def numbers_of(objective: Any, name: str, points: np.ndarray) -> np.ndarray:
+    """Return ``f`` or ``gradient`` of a function of numbers, or of points of one component."""
+    if getattr(objective, "shape", None) != (1,):
+        return _numbers_at(name, getattr(objective, name), points)
+    found = np.asarray(getattr(objective, name)(points[:, None]), dtype=np.float64)
+    return np.reshape(found, points.shape)
 
 
 def _chain(finite: np.ndarray, ends: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, csr_array]:
