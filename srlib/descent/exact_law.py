@@ -275,13 +275,8 @@ def exact_law(
     finite = fmt.values()
     with np.errstate(all="ignore"):
         g = numbers_of(objective, "gradient", finite)
-    ends, weights = [], []
-    for g_hat, p1 in _outcomes(g, fmt, gradient, scale):
-        for u_hat, p2 in _outcomes(stepsize * g_hat, fmt, multiply, scale):
-            for moved, p3 in _outcomes(finite - u_hat, fmt, update, scale, u_hat):
-                ends.append(moved)
-                weights.append(p1 * p2 * p3)
-    return ExactLaw(*_chain(finite, np.array(ends), np.array(weights)), objective, stepsize)
+    ends, weights = ways_of_a_step(finite, g, stepsize, fmt, (gradient, multiply, update), scale)
+    return ExactLaw(*_chain(finite, ends, weights), objective, stepsize)
 
 
 def numbers_of(objective: Any, name: str, points: np.ndarray) -> np.ndarray:
@@ -290,6 +285,27 @@ def numbers_of(objective: Any, name: str, points: np.ndarray) -> np.ndarray:
         return _numbers_at(name, getattr(objective, name), points)
     found = np.asarray(getattr(objective, name)(points[:, None]), dtype=np.float64)
     return np.reshape(found, points.shape)
+
+
+def ways_of_a_step(
+    x: Array,
+    g: Array,
+    stepsize: float,
+    fmt: Format,
+    schemes: tuple[Scheme | str, Scheme | str, Scheme | str | Callable[[Array, Array], Array]],
+    scale: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where a step can lead from x with the gradient g, and with which probability.
+
+    Both have an axis of eight ways before those of `x`; probabilities are multiples of 1/scale.
+    """
+    ends, chances = [], []
+    for g_hat, p1 in _outcomes(g, fmt, schemes[0], scale):
+        for u_hat, p2 in _outcomes(stepsize * g_hat, fmt, schemes[1], scale):
+            for moved, p3 in _outcomes(x - u_hat, fmt, schemes[2], scale, u_hat):
+                ends.append(moved)
+                chances.append(p1 * p2 * p3)
+    return np.array(ends), np.array(chances)
 
 
 def _chain(finite: np.ndarray, ends: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, csr_array]:

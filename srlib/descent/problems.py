@@ -50,6 +50,10 @@ class DiagonalQuadratic:
         xp = array_namespace(x)
         return xp.sum(self.curvatures * (x - self.minimiser) ** 2, axis=-1) / 2
 
+    def terms(self, x: Array) -> Array:
+        """Return the summands of the objective, of the shape of `x`."""
+        return self.curvatures * (x - self.minimiser) ** 2 / 2
+
     def gradient(self, x: Array) -> Array:
         """Return a·(x − x*), of the shape of `x`."""
         return self.curvatures * (x - self.minimiser)
@@ -143,9 +147,13 @@ class Huber:
 
     def f(self, x: Array) -> Array:
         """Return the objective: `x` without its last axis."""
+        return array_namespace(x).sum(self.terms(x), axis=-1)
+
+    def terms(self, x: Array) -> Array:
+        """Return the summands of the objective, of the shape of `x`."""
         xp = array_namespace(x)
         inner = xp.clip(xp.abs(x), 0.0, self.width)
-        return self.lipschitz * xp.sum(inner * (xp.abs(x) - inner / 2), axis=-1)
+        return self.lipschitz * inner * (xp.abs(x) - inner / 2)
 
     def gradient(self, x: Array) -> Array:
         """Return L·min(|x|, w)·sign(x), of the shape of `x`."""

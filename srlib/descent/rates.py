@@ -1,6 +1,5 @@
 """A rounding is two stepsizes and a noise: what it does to descent and to distance, and the bounds that follow (D5)."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,19 +12,21 @@ class Rates:
     """What the roundings of a run do to descent and to distance: two stepsizes and a noise a step (SPEC D5).
 
     All expectations are along the law of the run, g is the gradient at the iterate and e the total error of the step
-    that starts there. Of independent components the moments add up.
+    that starts there.
 
     Attributes
     ----------
-    lipschitz, stepsize : float
-        L and t.
-    square, inner : arrays of shape (steps,)
+    lipschitz : float or array of shape (components,)
+        L, or that of each component of a separable function.
+    stepsize : float
+        t.
+    square, inner : arrays of shape (steps,) or (steps, components)
         G = E‖g‖² and P = E⟨g, x̂ − x*⟩.
-    along, outward, noise : arrays of shape (steps,)
+    along, outward, noise : arrays of the same shape
         E⟨g, e⟩, E⟨e, x̂ − x*⟩ and E‖e‖².
     """
 
-    lipschitz: float
+    lipschitz: Array
     stepsize: float
     square: np.ndarray
     inner: np.ndarray
@@ -55,8 +56,15 @@ class Rates:
         """s = 2τ − Lτ² − Lρ ≤ 1/L: f falls by at least ½sG in the mean."""
         return 2 * self.tau - self.lipschitz * (self.tau**2 + self.rho)
 
-    def bound(self, radius: float) -> np.ndarray:
+    def joint(self, lipschitz: float) -> "Rates":
+        """Return the rates of a separable function as a whole, whose moments are sums; L is that of all of it."""
+        parts = (self.square, self.inner, self.along, self.outward, self.noise)
+        return Rates(lipschitz, self.stepsize, *(part.sum(axis=1) for part in parts))
+
+    def bound(self, radius: Array) -> np.ndarray:
         """Return the bound of D5 on E f(x̂_k) − f* for k = 0 … steps, from ‖x̂_0 − x*‖ in the mean square.
+
+        Of components it is one for each, and their sum is a bound for the whole (D5′).
 
         It assumes that f is convex and its gradient has the Lipschitz constant L, and nothing else. The proof is in
         notebook 04; the potential A_k·a_k + ½R_k² falls by w_k·G_k in step k.
@@ -64,18 +72,20 @@ class Rates:
         lipschitz, half = self.lipschitz, 0.5 / self.lipschitz
         tau, theta, rho, square = self.tau, self.theta, self.rho, self.square
         alpha = np.maximum(theta, 0.0)
-        total = np.cumsum(alpha)
+        total = np.cumsum(alpha, axis=0)
         with np.errstate(invalid="ignore"):  # an infinite noise
             w = (total * self.s + alpha / lipschitz - tau**2 - rho) / 2
             lost = np.where(square > 0, np.maximum(-w, 0.0) * square, (lipschitz * total + 1) * self.noise / 2)
         lost = lost + (alpha - theta) * self.inner
         inside = (tau > 0) & (lipschitz * tau < 2)
         omega = np.where(inside, lipschitz * rho / np.where(inside, tau * (2 - lipschitz * tau), 1.0), np.inf)
-        gained = np.zeros(len(w) + 1)
-        for k, (gain, growth) in enumerate(zip(np.where(square > 0, np.maximum(w, 0.0), 0.0), omega, strict=True)):
-            gained[k + 1] = (gained[k] + gain) / (1 + growth)
-        top = radius**2 / 2 + np.concatenate([[0.0], np.cumsum(lost)])
-        return top / (np.concatenate([[0.0], total]) + half + np.sqrt(2 * gained + half**2))
+        gains = np.where(square > 0, np.maximum(w, 0.0), 0.0)
+        start = np.zeros((1, *square.shape[1:]))
+        gained = [start[0]]
+        for gain, growth in zip(gains, omega, strict=True):
+            gained.append((gained[-1] + gain) / (1 + growth))
+        top = np.square(radius) / 2 + np.concatenate([start, np.cumsum(lost, axis=0)])
+        return top / (np.concatenate([start, total]) + half + np.sqrt(2 * np.array(gained) + half**2))
 
     def bound_within(self, radius: float, start: float) -> np.ndarray:
         """Return the bound of D5p on E f(x̂_k) − f*, the paper's kind, from `start` = f(x̂_0) − f*.
@@ -93,30 +103,14 @@ def _quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.where(whole == 0, 0.0, part / np.where(whole == 0, 1.0, whole))
 
 
-def joint_rates(components: Iterable[Rates], lipschitz: float) -> Rates:
-    """Return the rates of a separable function, whose components are rounded independently; L is that of the whole.
-
-    Raises
-    ------
-    ValueError
-        If there are no components, or they have several stepsizes.
-    """
-    given = list(components)
-    if len({rates.stepsize for rates in given}) != 1:
-        raise ValueError(f"components have stepsizes {sorted({rates.stepsize for rates in given})}; must have one")
-    names = ("square", "inner", "along", "outward", "noise")
-    sums = [np.sum([getattr(rates, name) for rates in given], axis=0) for name in names]
-    return Rates(lipschitz, given[0].stepsize, *sums)
-
-
-def check_hypotheses(gap: Array, inner: Array, square: Array, lipschitz: float) -> None:
+def check_hypotheses(gap: Array, inner: Array, square: Array, lipschitz: Array) -> None:
     """Raise ValueError if points belie that x* is a minimiser, f convex, or L a Lipschitz constant of its gradient.
 
     Parameters
     ----------
     gap, inner, square : arrays of one shape
         f − f*, ⟨g, x − x*⟩ and ‖g‖² at each point. What is not finite is not looked at.
-    lipschitz : float
+    lipschitz : float, or array that broadcasts with them
         L.
 
     Notes
@@ -140,4 +134,5 @@ def check_hypotheses(gap: Array, inner: Array, square: Array, lipschitz: float) 
         bad = np.isfinite(least) & np.isfinite(found) & (found < least - scale)
         if np.any(bad):
             worst = np.argmax(np.where(bad, least - found, -np.inf))
-            raise ValueError(what.format(found=found.flat[worst], least=least.flat[worst], lipschitz=lipschitz))
+            numbers = (float(values.flat[worst]) for values in (found, least, np.broadcast_to(lipschitz, bad.shape)))
+            raise ValueError(what.format(**dict(zip(("found", "least", "lipschitz"), numbers, strict=True))))

@@ -1,6 +1,5 @@
 """The two stepsizes and the noise of roundings, and the bounds that follow, against enumerations and the exact law."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 from srlib import Format, exact_law
 from srlib.descent.bounds import total_error
-from srlib.descent.rates import Rates, check_hypotheses, joint_rates
+from srlib.descent.rates import Rates, check_hypotheses
 
 SCHEMES = ["RN", "RZ", "SR", "SR_eps(0.3)", "signed_SR_eps(0.1)", "signed_SR_eps(0.6)"]
 DIGITS = 1e-10
@@ -249,17 +248,20 @@ def test_the_bound_of_the_papers_kind_goes_on_through_noise_and_may_rise():
     assert rates.bound_within(2.0, 3.0)[2] > rates.bound_within(2.0, 3.0)[1]
 
 
-def test_rates_of_independent_components_add_up():
+def test_rates_of_independent_components_add_up_and_have_a_bound_each():
     problems = [Convex(1.1, [(c, 1e9)], [(c, 1e9)]) for c in (1.0, 0.25)]
-    parts = [exact_law(p, "binary8", 0.25).rates(4.0, 10, **known(p)) for p in problems]
-    whole = joint_rates(parts, 1.0)
-    np.testing.assert_allclose(whole.square, parts[0].square + parts[1].square)
-    np.testing.assert_allclose(whole.tau * whole.square, sum(p.tau * p.square for p in parts))
+    one, other = [exact_law(p, "binary8", 0.25).rates(4.0, 10, **known(p)) for p in problems]
+    names = ("square", "inner", "along", "outward", "noise")
+    both = Rates(
+        np.array([1.0, 0.25]), 0.25, *(np.stack([getattr(one, name), getattr(other, name)], axis=1) for name in names)
+    )
+    whole = both.joint(1.0)
     assert whole.lipschitz == 1.0 and whole.stepsize == 0.25
-    with pytest.raises(ValueError, match=r"components have stepsizes \[0.25, 0.5\]; must have one"):
-        joint_rates([parts[0], dataclasses.replace(parts[1], stepsize=0.5)], 1.0)
-    with pytest.raises(ValueError, match=r"components have stepsizes \[\]; must have one"):
-        joint_rates([], 1.0)
+    np.testing.assert_allclose(whole.square, one.square + other.square)
+    np.testing.assert_allclose(whole.tau * whole.square, one.tau * one.square + other.tau * other.square)
+    radii = np.array([2.9, 1.7])
+    each = both.bound(radii)
+    np.testing.assert_allclose(each, np.stack([one.bound(2.9), other.bound(1.7)], axis=1), rtol=1e-12)
 
 
 def test_from_the_first_step_that_can_overflow_the_bound_is_infinite():
