@@ -22,17 +22,20 @@ class ComponentLaws:
 
     Attributes
     ----------
-    gap : float64 array of shape (steps + 1, components)
-        E f_i(x̂_k) − f_i(x*).
+    gap, distance : float64 arrays of shape (steps + 1, components)
+        E f_i(x̂_k) − f_i(x*) and E (x̂_k − x*)², component by component.
     rates : Rates
         Of each component and step.
-    radius : float64 array of shape (components,)
-        |x̂_0 − x*|.
     """
 
     gap: np.ndarray
+    distance: np.ndarray
     rates: Rates
-    radius: np.ndarray
+
+    @property
+    def radius(self) -> np.ndarray:
+        """|x̂_0 − x*| of each component."""
+        return np.sqrt(self.distance[0])
 
 
 def component_laws(
@@ -84,14 +87,15 @@ def component_laws(
         checks.float64_array(name, value) for name, value in (("curvatures", curvatures), ("minimiser", minimiser))
     )
     x = round_to(checks.float64_array("x0", x0), fmt)[None, :]
-    p, radius, best = np.ones_like(x), np.abs(x[0] - minimiser), problem.terms(minimiser[None, :])[0]
-    gaps, moments = [], []
+    p, best = np.ones_like(x), problem.terms(minimiser[None, :])[0]
+    gaps, distances, moments = [], [], []
     for step in (progress or iter)(range(steps + 1)):
-        gap = like_points("terms", problem.terms(x), x) - best
+        gap, away = like_points("terms", problem.terms(x), x) - best, x - minimiser
         gaps.append(np.sum(p * gap, axis=0))
+        distances.append(np.sum(p * away**2, axis=0))
         if step == steps:
             break
-        g, away = like_points("gradient", problem.gradient(x), x), x - minimiser
+        g = like_points("gradient", problem.gradient(x), x)
         check_hypotheses(gap, g * away, g**2, curvatures)
         ends, chances = ways_of_a_step(x, g, stepsize, fmt, (gradient, multiply, update), scale)
         chances = p * chances
@@ -103,7 +107,20 @@ def component_laws(
         moments.append([np.sum(part, axis=0) for part in parts])
         x, p = _merged(ends.reshape(-1, x.shape[1]), chances.reshape(-1, x.shape[1]))
     rates = Rates(curvatures, stepsize, *np.moveaxis(np.array(moments), 1, 0))
-    return ComponentLaws(np.array(gaps), rates, radius)
+    return ComponentLaws(np.array(gaps), np.array(distances), rates)
+
+
+def unrounded(
+    problem: Any, x0: Array, *, curvatures: Array, minimiser: Array, stepsize: float, steps: int
+) -> ComponentLaws:
+    """Return the same of gradient descent in binary64, whose errors are taken for 0; parameters as there."""
+    walk = [x0]
+    for _ in range(steps):
+        walk.append(walk[-1] - stepsize * problem.gradient(walk[-1]))
+    x = np.array(walk)
+    g, away, none = problem.gradient(x), x - minimiser, np.zeros((steps, len(minimiser)))
+    rates = Rates(curvatures, stepsize, g[:-1] ** 2, (g * away)[:-1], none, none, none)
+    return ComponentLaws(problem.terms(x) - problem.terms(minimiser), away**2, rates)
 
 
 def _merged(x: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from srlib import DiagonalQuadratic, Huber, Philox, exact_law, gradient_descent
-from srlib.descent.separable import component_laws
+from srlib.descent.separable import component_laws, unrounded
 
 CURVATURES, MINIMISER = np.array([1.0, 0.3, 0.01]), np.array([1.1, -2.3, 0.7])
 QUADRATIC = DiagonalQuadratic(CURVATURES, MINIMISER)
@@ -78,6 +78,24 @@ def test_the_bound_of_the_whole_is_above_the_law_and_the_sum_of_those_of_the_com
 def test_what_makes_no_sense_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         laws(**changes)
+
+
+def test_without_rounding_the_errors_are_those_of_none_and_the_iterates_those_of_binary64():
+    found = unrounded(QUADRATIC, START, curvatures=CURVATURES, minimiser=MINIMISER, stepsize=0.25, steps=20)
+    away = (START - MINIMISER) * (1 - 0.25 * CURVATURES) ** np.arange(21)[:, None]
+    np.testing.assert_allclose(found.distance, away**2, rtol=1e-12)
+    np.testing.assert_allclose(found.gap, CURVATURES * away**2 / 2, rtol=1e-12)
+    assert np.all(found.rates.tau == 0.25) and np.all(found.rates.theta == 0.25) and np.all(found.rates.rho == 0)
+    wide = laws(fmt="binary32")
+    np.testing.assert_allclose(wide.gap, found.gap, rtol=1e-5, atol=1e-7)
+
+
+def test_the_distance_is_the_second_moment_of_the_law():
+    found = laws(update="signed_SR_eps(0.4)")
+    law = exact_law(DiagonalQuadratic(CURVATURES[:1], MINIMISER[:1]), "binary8", 0.25, update="signed_SR_eps(0.4)")
+    expected = law.expected(lambda x: (x - MINIMISER[0]) ** 2, START[0], 20)
+    np.testing.assert_allclose(found.distance[:, 0], expected, rtol=1e-9)
+    np.testing.assert_array_equal(found.radius, np.abs(START - MINIMISER))
 
 
 def test_progress_wraps_the_steps():
