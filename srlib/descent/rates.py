@@ -79,7 +79,7 @@ class Rates:
         lost = lost + (alpha - theta) * self.inner
         inside = (tau > 0) & (lipschitz * tau < 2)
         omega = np.where(inside, lipschitz * rho / np.where(inside, tau * (2 - lipschitz * tau), 1.0), np.inf)
-        gains = np.where(square > 0, np.maximum(w, 0.0), 0.0)
+        gains = np.where(np.isfinite(rho), np.maximum(w, 0.0), 0.0)
         start = np.zeros((1, *square.shape[1:]))
         gained = [start[0]]
         for gain, growth in zip(gains, omega, strict=True):

@@ -220,6 +220,14 @@ def test_without_rounding_it_tends_to_the_best_possible_bound_for_small_stepsize
     assert bound[0] == pytest.approx(lipschitz * 9 / 2)
 
 
+def test_at_a_minimiser_the_bound_goes_on_as_if_a_gradient_were_left():
+    """Exact descent with t = 1/L is there after a step, and its bound is the formula of exact arithmetic."""
+    steps, none = np.arange(1, 31), np.zeros(30)
+    there = Rates(1.0, 1.0, np.array([9.0, *none[1:]]), np.array([9.0, *none[1:]]), none, none, none)
+    w = np.cumsum((steps * (2 - 1) + 1 - 1) / 2)
+    np.testing.assert_allclose(there.bound(3.0)[1:], 4.5 / (steps + 0.5 + np.sqrt(2 * w + 0.25)))
+
+
 def test_a_state_without_gradient_and_error_adds_nothing():
     rates = Rates(1.0, 0.5, *np.array([[1.0, 1, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]).T)
     bound = rates.bound(1.0)
