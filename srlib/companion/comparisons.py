@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from srlib.companion.statistics import holm, plus_minus
-from srlib.descent.bounds import convergence_bound
 
 
 def summary(curves: Mapping[str, Mapping], levels: Sequence[float]) -> list[dict]:
@@ -122,21 +121,16 @@ def proposed(schemes: Iterable[str]) -> list[str]:
     return [scheme for scheme in schemes if scheme.startswith(("SR_eps", "signed", "both"))]
 
 
-def gain_of_bound(certificate: Mapping) -> float:
-    """Return the share by which the last certified bound is below that of exact arithmetic after as many steps.
+def gain_of_bound(case: Mapping[str, Mapping], scheme: str, kind: str, reference: str = "exact") -> float:
+    """Return the share by which the last bound of a scheme is below that of another, or of exact arithmetic.
 
     Parameters
     ----------
-    certificate : mapping
-        From the record of a figure: ``certified`` steps k, the ``bound`` for 0 … k, and ``c`` of each step.
+    case : mapping
+        For each scheme, and for exact arithmetic, bounds for k = 0, 1, … by their kinds, from the record of a figure.
+    scheme, kind, reference : str
     """
-    bound, steps = certificate["bound"], certificate["certified"]
-    if steps == 0:
-        return 0.0
-    # Of 2LR²/(4 + Lt·Σc) the first bound gives LR², and the second then Lt.
-    scaled_stepsize = (bound[0] / bound[1] - 1) * 4 / certificate["c"][0]
-    exact = convergence_bound(1.0, scaled_stepsize, np.sqrt(2 * bound[0]), np.ones(steps))
-    return float(1 - bound[-1] / exact[-1])
+    return 1 - case[scheme][kind][-1] / case[reference][kind][-1]
 
 
 def _p_value(differences):
