@@ -123,13 +123,12 @@ def _bounds(figures):
     ]
     return f"""## Convergence bounds (E2, setting I)
 
-Setting: {_setting(record, "profile", "dimension", "condition", "steps", "seed", "fmt")}; by exact laws, without sampling
-error.
+Setting: {_setting(record, "profile", "dimension", "condition", "steps", "seed", "fmt")}; exact laws, no sampling error.
 
 {_image(figures, "convergence_bound", "Objective and bounds, by those of exact arithmetic")}
 
-After the last step, the objective and three bounds on it: that of the paper's kind, which supposes that the run stays within
-its first distance (D5p); that of D5; and the sum of the latter over the components.
+After the last step, the objective and three bounds on it: that of the paper's kind, which supposes that the run stays
+within its first distance (D5p); that of D5; and the sum of the latter over the components.
 
 {table(rows)}"""
 
