@@ -374,3 +374,19 @@ def test_papermill_runs_it_from_anywhere_and_figures_go_to_the_checkout(tmp_path
     assert record["parameters"]["dataset_dir"] == "../data/mnist"
     assert str(tmp_path) not in json.dumps([cell for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells])
     assert not list(tmp_path.parent.glob("build")) and not list(tmp_path.parent.glob("data"))
+
+
+def test_the_answer_of_the_bound_has_the_numbers_of_its_record():
+    """At t = 1/16 and 1/L, in the order of the sentence: exact arithmetic, SR, signed-SR with ε = 0.4."""
+    cases = load_record(FIGURES / "convergence_bound.json")["numbers"]
+    shown = ["exact", "SR", "signed_SR_eps(0.4)"]
+    small, large, each = (
+        [cases[case][name][kind][-1] for name in shown]
+        for case, kind in (("t=0.0625", "within"), ("t=1", "within"), ("t=1", "components"))
+    )
+    (path,) = [notebook.path for notebook in DECLARED if notebook.path.stem == "04_convergence_bound"]
+    answer = " ".join(nbformat.read(path, as_version=4).cells[0].source.split())
+    exact, unbiased, biased = (f"{value:.1f}" for value in small)
+    assert f"exact arithmetic {exact}, SR {unbiased}, signed-SR$_{{0.4}}$ {biased})" in answer
+    assert f"({', '.join(f'{value:.1f}' for value in large)})" in answer
+    assert f"({', '.join(f'{value:.2f}' for value in each)})" in answer

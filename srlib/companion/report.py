@@ -121,9 +121,9 @@ def _bounds(figures):
         for case, schemes in record["numbers"].items()
         for scheme, found in schemes.items()
     ]
-    return f"""## Convergence bounds (E2, setting I)
+    return f"""## Convergence bounds (E2)
 
-Setting: {_setting(record, "profile", "dimension", "condition", "steps", "seed", "fmt")}; exact laws, no sampling error.
+Setting I: {_setting(record, "profile", "dimension", "condition", "steps", "seed", "fmt")}; exact laws, no sampling error.
 
 {_image(figures, "convergence_bound", "Objective and bounds, by those of exact arithmetic")}
 

@@ -111,7 +111,7 @@ def uphill(numbers):
 
 def loose(numbers):
     for case in numbers.values():
-        case["signed_SR_eps(0.1)"] = case["RN"]
+        case["signed_SR_eps(0.1)"] = case["SR"]
 
 
 def same_as_sr(numbers):
@@ -142,7 +142,7 @@ def test_a_claim_fails_where_the_numbers_do_not_support_it(records, claim, figur
 
 def test_a_bound_that_the_objective_exceeds_is_a_limit_of_c5(records):
     def exceed(numbers):
-        numbers["setting I"]["SR"]["upper_limit"][5] = 1e9
+        numbers["t=1"]["SR"]["gap"][5] = 1e9
 
     change(records, "convergence_bound", exceed)
     (claim,) = [claim for claim in evaluate(records) if claim.name == "C5"]
@@ -198,16 +198,15 @@ def classifier(gains=(3.0, 5.0, 1.0)):
     return found | {name: paired_with_sr(gain) for name, gain in zip(PROPOSED, gains, strict=True)}
 
 
-def certificate(gain):
-    """Two certified steps with Lt = 1/2 and LR² = 4, whose last bound is below 8/(4 + 2/2) by the gain."""
-    c = [1.5, ((4 + 2 / 2) / (1 - gain) - 4) * 2 - 1.5, -9.0]
-    bound = [8 / (4 + sum(c[:k]) / 2) for k in range(3)]
-    return {"certified": 2, "c": c, "bound": bound, "upper_limit": [value / 2 for value in bound] + [1e9]}
+def bounds(within=1.0, bound=1.0, components=1.0):
+    """Curves of a scheme whose last bounds are so much of those of exact arithmetic, which are 2, 3 and 4."""
+    last = {"within": 2 * within, "bound": 3 * bound, "components": 4 * components}
+    return {"gap": [1.0, 0.5, 0.1]} | {kind: [9.0, 8.0, value] for kind, value in last.items()}
 
 
-def certificates():
-    gains = {"RN": -0.5, "SR": 0.0, "signed_SR_eps(0.1)": 0.1, "signed_SR_eps(0.4)": 0.3, "both(0.4)": -0.2}
-    return {scheme: certificate(gain) for scheme, gain in gains.items()}
+def case(signed=(0.9, 0.9, 0.9), most=(0.5, 0.5, 0.5)):
+    curves = {"exact": bounds(), "SR": bounds(1.1, 0.95, 1.1), "signed_SR_eps(0.1)": bounds(*signed)}
+    return curves | {"signed_SR_eps(0.4)": bounds(*most)}
 
 
 def supporting():
@@ -244,8 +243,7 @@ def supporting():
             "every_operation": {"both(0.1)": [-0.1, 0.1]}
             | {f"signed_SR_eps({eps})": [eps, -eps] for eps in (0.1, 0.2)},
         },
-        "convergence_bound": {"setting I": certificates(), "setting II": certificates()},
-        "bound_limits": {"one": certificates(), "another": certificates()},
+        "convergence_bound": {"t=0.25": case(), "t=1": case()},
         "logistic_regression": logistic,
         "neural_network": classifier(),
         "stepsizes": {
@@ -311,16 +309,16 @@ def uphill_with_noise(sign):
     return alter
 
 
-def gains_little(case):
+def gains_little(stepsize, scheme, kind, reference="exact"):
     def alter(numbers, margin):
-        numbers[case]["signed_SR_eps(0.1)"] = certificate(margin)
+        numbers[stepsize][scheme][kind][-1] = numbers[stepsize][reference][kind][-1] * (1 - margin)
 
     return alter
 
 
 def near_its_bound(numbers, margin):
-    one = numbers["setting I"]["RN"]
-    one["upper_limit"][2] = one["bound"][2] * (1 - margin)
+    one = numbers["t=1"]["SR"]
+    one["gap"][1] = one["bound"][1] * (1 - margin)
 
 
 def best_hardly_better(numbers, margin):
@@ -357,11 +355,13 @@ def close_to_binary64(numbers, margin):
         ("C4", 1, "descent_bias", some_clipped, 0.005),
         ("C4", 2, "noisy_sign", uphill_with_noise(-1.0), 1e-10),
         ("C4", 2, "noisy_sign", uphill_with_noise(2.0), 1e-10),
-        ("C5", 0, "convergence_bound", gains_little("setting I"), 1e-6),
-        ("C5", 0, "convergence_bound", gains_little("setting II"), 1e-6),
+        ("C5", 0, "convergence_bound", gains_little("t=0.25", "signed_SR_eps(0.1)", "within"), 1e-6),
+        ("C5", 0, "convergence_bound", gains_little("t=0.25", "signed_SR_eps(0.4)", "within"), 1e-6),
         ("C5", 1, "convergence_bound", near_its_bound, 1e-6),
-        ("C5", 2, "bound_limits", gains_little("one"), 1e-6),
-        ("C5", 3, "bound_limits", gains_little("another"), 1e-6),
+        ("C5", 2, "convergence_bound", gains_little("t=1", "signed_SR_eps(0.4)", "within"), 1e-6),
+        ("C5", 3, "convergence_bound", gains_little("t=1", "signed_SR_eps(0.4)", "bound", "SR"), 1e-6),
+        ("C5", 4, "convergence_bound", gains_little("t=1", "signed_SR_eps(0.4)", "bound"), 1e-6),
+        ("C5", 5, "convergence_bound", gains_little("t=1", "signed_SR_eps(0.4)", "components"), 1e-6),
         ("C6", 0, "logistic_regression", best_hardly_better, 1e-6),
         ("C6", 1, "logistic_regression", worst_hardly_better, 1e-6),
         ("C6", 2, "logistic_regression", close_to_binary32, 1e-6),

@@ -187,15 +187,11 @@ def test_the_paper_proposes_all_schemes_with_a_bias_and_no_other():
     assert proposed(["binary32", "RN", "SR", *schemes, "skeleton(0.1)"]) == schemes
 
 
-@pytest.mark.parametrize("c", [[1.5, 0.5, 2.0, 9.0], [0.25, 0.5, 9.0], [1.0, 1.0, 0.0], [2.0]])
-@pytest.mark.parametrize(("scaled_stepsize", "squared"), [(0.5, 4.0), (1.0, 0.3)])
-def test_the_gain_of_a_bound_is_over_exact_arithmetic_after_as_many_steps(c, scaled_stepsize, squared):
-    """The bound is 2LR²/(4 + Lt·Σc) after k steps, with c = 1 in exact arithmetic (SPEC D4); R² and t are its own."""
-    steps = max(len(c) - 1, 1)
-    bound = [2 * squared / (4 + scaled_stepsize * sum(c[:k])) for k in range(steps + 1)]
-    expected = 1 - (4 + scaled_stepsize * steps) / (4 + scaled_stepsize * sum(c[:steps]))
-    assert gain_of_bound({"certified": steps, "bound": bound, "c": c}) == pytest.approx(expected, abs=1e-12)
-    assert gain_of_bound({"certified": 0, "bound": bound[:1], "c": c}) == 0
+def test_the_gain_of_a_bound_is_the_share_that_the_last_one_is_below_another():
+    case = {"exact": {"d": [9.0, 4.0]}, "SR": {"d": [9.0, 5.0]}, "signed": {"d": [9.0, 3.0]}}
+    assert gain_of_bound(case, "signed", "d") == 0.25
+    assert gain_of_bound(case, "signed", "d", "SR") == pytest.approx(0.4)
+    assert gain_of_bound(case, "SR", "d") == -0.25
 
 
 @pytest.mark.parametrize(

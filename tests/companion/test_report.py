@@ -3,13 +3,8 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pytest
-
-from srlib.companion.comparisons import gain_of_bound
 from srlib.companion.records import digest
 from srlib.companion.report import gallery, results_page
-from srlib.descent.bounds import convergence_bound
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,10 +54,17 @@ def test_the_gallery_has_each_figure_once_with_its_caption():
     assert all((ROOT / "figures" / link).is_file() for link in links if not link.startswith("0"))
 
 
-@pytest.mark.parametrize("c", [0.5, 1.0, 1.5])
-def test_the_gain_of_a_bound_is_that_over_exact_arithmetic(c):
-    steps, L, t, radius = 40, 3.0, 0.25, 7.0
-    bound = convergence_bound(L, t, radius, np.full(steps, c))
-    gain = gain_of_bound({"certified": steps, "bound": list(bound), "c": [c] * steps})
-    assert gain == pytest.approx(1 - (4 + L * t * steps) / (4 + L * t * c * steps))
-    assert gain_of_bound({"certified": 0, "bound": [1.0], "c": [-1.0]}) == 0
+def test_bounds_that_are_not_below_exact_arithmetics_are_listed(tmp_path):
+    def loose(numbers):
+        numbers["t=1"]["signed_SR_eps(0.4)"] = numbers["t=1"]["SR"]
+        numbers["t=0.0625"]["signed_SR_eps(0.1)"] = numbers["t=0.0625"]["exact"]
+
+    (line,) = [
+        line
+        for line in no_help(results_page(with_numbers(tmp_path, "convergence_bound", loose))).splitlines()
+        if line.startswith("- E2, bound not below that of exact arithmetic: ")
+    ]
+    for kind in ("D5p", "D5", "D5 by components"):
+        assert f"signed_SR_eps(0.4) at t=1 ({kind})" in line
+        assert f"signed_SR_eps(0.1) at t=0.0625 ({kind})" in line
+    assert "signed_SR_eps(0.4) at t=0.0625 (D5p)" not in line
