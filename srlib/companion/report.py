@@ -123,7 +123,7 @@ def _bounds(figures):
     ]
     return f"""## Convergence bounds (E2)
 
-Setting I: {_setting(record, "profile", "dimension", "condition", "steps", "seed", "fmt")}; exact laws, no sampling error.
+Setting I: {_setting(record, "profile", "dimension", "condition", "steps", "seed", "fmt")}: exact laws.
 
 {_image(figures, "convergence_bound", "Objective and bounds, by those of exact arithmetic")}
 
