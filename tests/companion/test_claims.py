@@ -316,6 +316,11 @@ def gains_little(stepsize, scheme, kind, reference="exact"):
     return alter
 
 
+def hardly_below_exact(numbers, margin):
+    numbers["t=1"]["SR"]["bound"][-1] = 9.0
+    gains_little("t=1", "signed_SR_eps(0.4)", "bound")(numbers, margin)
+
+
 def near_its_bound(numbers, margin):
     one = numbers["t=1"]["SR"]
     one["gap"][1] = one["bound"][1] * (1 - margin)
@@ -360,7 +365,7 @@ def close_to_binary64(numbers, margin):
         ("C5", 1, "convergence_bound", near_its_bound, 1e-6),
         ("C5", 2, "convergence_bound", gains_little("t=1", "signed_SR_eps(0.4)", "within"), 1e-6),
         ("C5", 3, "convergence_bound", gains_little("t=1", "signed_SR_eps(0.4)", "bound", "SR"), 1e-6),
-        ("C5", 4, "convergence_bound", gains_little("t=1", "signed_SR_eps(0.4)", "bound"), 1e-6),
+        ("C5", 4, "convergence_bound", hardly_below_exact, 1e-6),
         ("C5", 5, "convergence_bound", gains_little("t=1", "signed_SR_eps(0.4)", "components"), 1e-6),
         ("C6", 0, "logistic_regression", best_hardly_better, 1e-6),
         ("C6", 1, "logistic_regression", worst_hardly_better, 1e-6),
