@@ -47,8 +47,7 @@ class Rates:
     @property
     def rho(self) -> np.ndarray:
         """ρ = E‖e‖²/G − (t − τ)² ≥ 0, the noise; where G is 0, it is 0 without an error and else infinite."""
-        squares = self.noise - (self.stepsize - self.tau) ** 2 * self.square
-        rho = np.maximum(_quotient(squares, self.square), 0.0)
+        rho = np.maximum(_quotient(self.noise - self.along * _quotient(self.along, self.square), self.square), 0.0)
         return np.where((self.square == 0) & (self.noise > 0), np.inf, rho)
 
     @property
@@ -73,13 +72,16 @@ class Rates:
         tau, theta, rho, square = self.tau, self.theta, self.rho, self.square
         alpha = np.maximum(theta, 0.0)
         total = np.cumsum(alpha, axis=0)
-        with np.errstate(invalid="ignore"):  # an infinite noise
-            w = (total * self.s + alpha / lipschitz - tau**2 - rho) / 2
-            lost = np.where(square > 0, np.maximum(-w, 0.0) * square, (lipschitz * total + 1) * self.noise / 2)
-        lost = lost + (alpha - theta) * self.inner
+        # w·G, with E‖x̂⁺ − x̂‖² = (τ² + ρ)G: a product is finite where G is tiny and w is not.
+        moved = self.stepsize**2 * square - 2 * self.stepsize * self.along + self.noise
+        descent = 2 * (self.stepsize * square - self.along) - lipschitz * moved
+        change = (total * descent + alpha * square / lipschitz - moved) / 2
+        lost = np.maximum(-change, 0.0) + (alpha - theta) * self.inner
         inside = (tau > 0) & (lipschitz * tau < 2)
-        omega = np.where(inside, lipschitz * rho / np.where(inside, tau * (2 - lipschitz * tau), 1.0), np.inf)
-        gains = np.where(np.isfinite(rho), np.maximum(w, 0.0), 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            omega = np.where(inside, lipschitz * rho / np.where(inside, tau * (2 - lipschitz * tau), 1.0), np.inf)
+            w = (total * self.s + alpha / lipschitz - tau**2 - rho) / 2
+        gains = np.where(np.isfinite(w), np.maximum(w, 0.0), 0.0)
         start = np.zeros((1, *square.shape[1:]))
         gained = [start[0]]
         for gain, growth in zip(gains, omega, strict=True):
@@ -100,7 +102,8 @@ class Rates:
 
 
 def _quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.where(whole == 0, 0.0, part / np.where(whole == 0, 1.0, whole))
+    with np.errstate(over="ignore"):
+        return np.where(whole == 0, 0.0, part / np.where(whole == 0, 1.0, whole))
 
 
 def check_hypotheses(gap: Array, inner: Array, square: Array, lipschitz: Array) -> None:
