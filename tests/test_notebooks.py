@@ -237,7 +237,7 @@ AXES = {
     ],
 }
 FEW_VALUES = {"bfloat16": "binary8", "binary16": "fixed(5,3)"}  # where a notebook lists states of chains
-LARGEST_STEPSIZE = {"02": 1.0, "07": 1.0, "11": 0.5}
+LARGEST_STEPSIZE = {"02": 1.0, "04": 1.0, "07": 1.0, "11": 0.5}
 TURNS = {"11": (0, 3)}  # five seconds each
 GRID = [(notebook, turn) for notebook in DECLARED for turn in TURNS.get(notebook.path.stem[:2], range(4))]
 
