@@ -1,5 +1,8 @@
 """Numbers as they are recorded: ten significant digits, the same on any machine."""
 
+import decimal
+import math
+
 import numpy as np
 from array_api_compat import array_namespace, is_cupy_namespace
 
@@ -21,6 +24,20 @@ def significant(values: Array) -> np.ndarray:
     shift = _DIGITS - (above + _LOWEST)
     up, down = (_POWERS_OF_TEN[np.clip(k, 0, 308) - _LOWEST] for k in (shift, -shift))
     return np.rint(values * up / down) * down / up
+
+
+def rounded_up(value: float, digits: int = 3) -> str:
+    """Return an upper bound as text with so many significant digits, never below its value.
+
+    Examples
+    --------
+    >>> rounded_up(0.12301), rounded_up(0.12)
+    ('0.124', '0.12')
+    """
+    if not math.isfinite(value):
+        return str(value)
+    with decimal.localcontext(decimal.Context(prec=digits, rounding=decimal.ROUND_CEILING)):
+        return f"{float(+decimal.Decimal(repr(float(value)))):.{digits}g}"
 
 
 def to_numpy(x: Array) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 
 import srlib
 from srlib.descent.bounds import certify
+from srlib.digits import rounded_up
 
 
 def shown(item):
@@ -46,10 +47,12 @@ def test_a_history_and_a_certificate_show_their_ends(replicates):
     history = srlib.gradient_descent(problem, start, rng=srlib.Philox(1, replicates), **options)
     text = shown(history)
     assert f"replicates {replicates or 1}" in text and f"→ {np.mean(history.objective[-1]):.4g}" in text
-    certificate = certify(
-        problem, start, lipschitz=1.0, minimiser=problem.minimiser, rng=srlib.Philox(1, replicates), **options
-    )
-    assert "certified to step 6 of 6" in shown(certificate) and certificate.reason in shown(certificate)
+    rng = None if replicates is None else srlib.Philox(1, replicates)
+    certificate = certify(problem, start, lipschitz=1.0, minimiser=problem.minimiser, rng=rng, **options)
+    text = shown(certificate)
+    assert ("estimated, 95% confidence" if replicates else "certified: exact expectations") in text
+    assert f"f − f* after 6 steps {certificate.gap[-1].mean():.4g}" in text
+    assert f"D5 {rounded_up(certificate.bound[-1])}" in text and ("D5′" in text) == (replicates is None)
 
 
 def test_a_run_that_overflows_shows_no_graph():

@@ -1,4 +1,4 @@
-"""Convergence bounds of gradient descent for convex functions, exact and rounded (SPEC D4, D5, D8)."""
+"""Convergence bounds of rounded gradient descent for convex functions, certified or estimated (SPEC D5, D8)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from scipy.special import stdtrit
 
 from srlib import checks
 from srlib.arithmetic import matmul
-from srlib.descent.problems import distance
+from srlib.descent.rates import Rates, bound_within, check_hypotheses, potential_bound
+from srlib.descent.separable import component_laws
 from srlib.descent.steps import gradient_at, iterates, numbers_at
-from srlib.digits import significant
+from srlib.digits import rounded_up, significant, to_numpy
 from srlib.formats import Format
 from srlib.philox import Philox
 from srlib.rounding import outcomes
@@ -57,92 +58,47 @@ def total_error(
     return mean, sum(p * (e - mean) ** 2 for p, e in zip(weights, errors, strict=True))
 
 
-def convergence_bound(lipschitz: float, stepsize: float, radius: float, c: Array) -> np.ndarray:
-    """Return 2LR²/(4 + Lt·Σ_{j<k} c_j) for k = 0, 1, …, the bound on E f(x_k) − f* (SPEC D4, D8).
-
-    Parameters
-    ----------
-    lipschitz, stepsize, radius : float
-        L of the gradient; t; R, a bound on the distance of the iterates from the minimiser.
-    c : array of shape (steps,)
-        The constants of the steps; 1 in exact arithmetic.
-    """
-    total = np.concatenate([[0.0], np.cumsum(c)])
-    return 2 * lipschitz * radius**2 / (4 + lipschitz * stepsize * total)
-
-
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """The constants of the convergence bound along an ensemble, and how far the bound is certified.
+    """Bounds on E f(x̂_k) − f* along a run, and what they are made of.
 
     Attributes
     ----------
-    lipschitz, stepsize, radius : float
-        L, t, and R = ‖x̂₀ − x*‖.
-    beta, eta, c : arrays of shape (steps, replicates)
-        Of each state that a step starts from: ⟨g, b⟩ = −β·t‖g‖², E‖e‖² = η·(t/L)‖g‖² with g = ∇f(x̂), and
-        c = 1 − η + 2(1 − Lt)β, or what a smoothness matrix makes of it: E f(x̂⁺) ≤ f(x̂) − (t/2)·c·‖g‖².
-    distance : array of shape (steps + 1, replicates)
-        ‖x̂_k − x*‖.
+    certified : bool
+        Whether all expectations are exact. If not, the bounds are estimated: made of one-sided limits from an ensemble
+        that hold together with the stated confidence, as far as Student's t describes the means.
+    confidence : float
+        1 where certified.
+    rates : Rates
+        Of the run as a whole; means over the ensemble where estimated.
     gap : array of shape (steps + 1, replicates)
-        f(x̂_k) − f*.
+        f(x̂_k) − f*; its expectation, in one column, where certified.
+    radius, farthest : float
+        ‖x̂_0 − x*‖, and the largest ‖x̂_k − x*‖ in the mean square (an upper limit where estimated).
+    bound : array of shape (steps + 1,)
+        That of D5, which assumes nothing but L and convexity.
+    within : array of the same shape
+        That of the paper's kind, D5p. It assumes ‖x̂_k − x*‖ ≤ R in the mean square, with R = `radius`: see `farthest`.
+    components : array of the same shape, or None
+        The sum of the bounds of all components (D5′), where the function is separable.
     """
 
-    lipschitz: float
-    stepsize: float
-    radius: float
-    beta: np.ndarray
-    eta: np.ndarray
-    c: np.ndarray
-    distance: np.ndarray
+    certified: bool
+    confidence: float
+    rates: Rates
     gap: np.ndarray
+    radius: float
+    farthest: float
+    bound: np.ndarray
+    within: np.ndarray
+    components: np.ndarray | None = None
 
     def _repr_html_(self) -> str:
         from srlib import html
 
-        return html.certificate_html(self)
-
-    @property
-    def worst(self) -> np.ndarray:
-        """The least c of each step over the replicates."""
-        return self.c.min(axis=1)
-
-    @property
-    def certified(self) -> int:
-        """The largest k for which all hypotheses hold in all steps before it, in every replicate."""
-        return self._end()[0]
-
-    @property
-    def reason(self) -> str:
-        """Why the bound ends there."""
-        return self._end()[1]
-
-    def _end(self) -> tuple[int, str]:
-        steps = len(self.c)
-        if self.lipschitz * self.stepsize > 1:
-            return 0, f"L·t = {self.lipschitz * self.stepsize:.3g} is above 1"
-        positive, near = self.worst > 0, np.max(self.distance[:-1], axis=1) <= self.radius
-        if np.all(positive & near):
-            return steps, "the run ends"
-        first = int(np.argmin(positive & near))
-        return first, "c ≤ 0: rounding outweighs the step" if near[first] else "‖x̂ − x*‖ > R"
-
-    @property
-    def bound(self) -> np.ndarray:
-        """The bound on E f(x̂_k) − f* for k = 0 to `certified`, with the worst c of each step."""
-        return convergence_bound(self.lipschitz, self.stepsize, self.radius, self.worst[: self.certified])
-
-    def upper_limit(self, confidence: float = 0.95) -> np.ndarray:
-        """Return one-sided upper limits of E f(x̂_k) − f*, k = 0, 1, …, that hold together with this confidence.
-
-        Student's t at level 1 − (1 − confidence)/(steps + 1) each; with one replicate, its own values.
-        """
-        count = self.gap.shape[1]
-        mean = self.gap.mean(axis=1)
-        if count == 1:
-            return mean
-        quantile = stdtrit(count - 1, 1 - (1 - confidence) / len(self.gap))
-        return mean + quantile * self.gap.std(axis=1, ddof=1) / np.sqrt(count)
+        parts = {"D5": self.bound, "D5p": self.within, "D5′": self.components}
+        ends = {name: rounded_up(part[-1]) for name, part in parts.items() if part is not None}
+        return html.certificate_html(self, ends)
 
 
 def certify(
@@ -159,72 +115,207 @@ def certify(
     update: Scheme | str = "SR",
     smoothness: Array | None = None,
     rng: Philox | None = None,
+    confidence: float = 0.95,
     progress: Callable[..., Any] | None = None,
 ) -> Certificate:
-    """Run gradient descent and compute the constants of its convergence bound at each state of each replicate.
+    """Return bounds on E f(x̂_k) − f* along gradient descent: certified where the law is known, else estimated.
+
+    Certified are, without `rng`, the runs of a separable problem, one that has ``terms(x)`` or points with one
+    component, by the laws of its components; and runs without random words, of which there is but one. All others are estimated
+    from the replicates of `rng`: for each state the moments of the next error are exact, their expectations along the
+    run are means with Student's t limits, ratios have Fieller's, and all of them hold together (Bonferroni).
 
     Parameters
     ----------
     problem
         Convex, with a gradient that is evaluated in float64 and rounded once.
-    x0, stepsize, steps, fmt, gradient, multiply, update, rng, progress
+    x0, stepsize, steps, fmt, gradient, multiply, update, progress
         As for `gradient_descent`.
     lipschitz : float
-        L, a Lipschitz constant of the gradient.
+        L, a Lipschitz constant of the gradient. That it is one, and that the problem is convex, is taken on trust where
+        no state that is visited belies it.
     minimiser : array
         x*.
     smoothness : float64 array of shape (n,) or (n, n), optional
-        A symmetric matrix M, or its diagonal if it has no other elements, with ∇²f ⪯ M everywhere. Then c is that of
-        SPEC D8, which charges each component with its own curvature:
-        c = 2 − t·gᵀMg/‖g‖² − 2⟨g − tMg, b⟩/(t‖g‖²) − E[eᵀMe]/(t‖g‖²).
+        A symmetric matrix M, or its diagonal if it has no other elements, with ∇²f ⪯ M everywhere. It charges each
+        component with its own curvature in the descent of f (SPEC D8). For the laws of components, M must be diagonal.
+    rng : Philox, optional
+        With at least two replicates.
+    confidence : float
+        That of all limits of an estimated bound together.
 
     Raises
     ------
     TypeError, ValueError
-        As `gradient_descent`; or if the problem rounds each operation of its gradient.
+        As `gradient_descent`; if the problem rounds each operation of its gradient; if the law is neither known nor to
+        be estimated; or if a state belies a hypothesis, with the numbers that do: f below that of the minimiser, f not
+        convex, L too small, or at x0 a gradient along which f does not fall as it says (by more than 10⁻³ of it).
     """
     if hasattr(problem, "rounded_gradient"):
         raise ValueError("problem rounds every operation of its gradient; must have a gradient that is rounded once")
-    lipschitz = checks.positive("lipschitz", lipschitz)
+    lipschitz, confidence = checks.positive("lipschitz", lipschitz), checks.real("confidence", confidence)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; must be above 0 and below 1")
     minimiser = checks.float64_array("minimiser", minimiser)
     smoothness = None if smoothness is None else checks.float64_array("smoothness", smoothness)
-    options: dict[str, Any] = {"stepsize": checks.positive("stepsize", stepsize), "fmt": fmt}
+    options: dict[str, Any] = {"stepsize": checks.positive("stepsize", stepsize), "fmt": Format.parse(fmt)}
     options |= {"gradient": gradient, "multiply": multiply, "update": update}
+    random = any(Scheme.parse(options[site]).stochastic for site in ("gradient", "multiply", "update"))
+    _check_gradient(problem, x0, lipschitz)
+    separable = hasattr(problem, "terms") or problem.shape == (1,)
+    if random and rng is None and not separable:
+        raise ValueError("rng is None; must be a Philox with replicates, as the problem has no terms")
+    if rng is None and separable:
+        return _by_components(problem, x0, lipschitz, minimiser, steps, smoothness, options, progress)
     walk = iterates(problem, x0, steps=steps, rng=rng, progress=progress, **options)
-    optimum = significant(numbers_at(problem, "f", minimiser))
-    constants, states = [], []  # type: ignore[var-annotated]
-    with np.errstate(all="ignore"):  # a gradient of 0 shows as NaN
-        for x in walk:
-            states.append([significant(numbers_at(problem, "f", x)) - optimum, significant(distance(x, minimiser))])
-            if len(constants) < steps:
-                constants.append(_constants(problem, x, lipschitz, smoothness, options))
-    beta, eta, c = (np.array(values) for values in zip(*constants, strict=True))
-    gap, away = (significant(np.array(values).reshape(len(states), -1)) for values in zip(*states, strict=True))
-    return Certificate(lipschitz, stepsize, float(away[0].max()), beta, eta, c, away, gap)
+    optimum = _of_replicates(numbers_at(problem, "f", minimiser))
+    moments, gaps, distances = [], [], []  # type: ignore[var-annotated]
+    for x in walk:
+        away = x - minimiser
+        gaps.append(_of_replicates(numbers_at(problem, "f", x)) - optimum)
+        distances.append(_of_replicates(array_namespace(x).sum(away * away, axis=-1)))
+        if len(moments) < steps:
+            moments.append(_moments(problem, x, away, smoothness, options))
+            check_hypotheses(gaps[-1], moments[-1][1], moments[-1][0], lipschitz)
+    each = Rates(lipschitz, options["stepsize"], *np.moveaxis(np.array(moments), 1, 0))
+    gap, distance, count = np.array(gaps), np.array(distances), each.square.shape[1]
+    if not random:
+        return _certificate(each.across(np.mean), gap.mean(axis=1), distance.mean(axis=1))
+    if count < 2:
+        raise ValueError("rng has 1 replicate; must have at least 2, as bounds are estimated from their spread")
+    return _estimate(each, gap, distance, confidence)
 
 
-def _constants(problem: Problem, x: Array, lipschitz: float, smoothness: Array, options: dict[str, Any]) -> list[Array]:
-    xp, stepsize = array_namespace(x), options["stepsize"]
+def _check_gradient(problem: Problem, x0: Array, lipschitz: float) -> None:
+    """Raise ValueError if f does not fall along its gradient at x0 as it should."""
+    x = checks.float64_array("x0", x0)
     g = gradient_at(problem, x)
+    square = to_numpy(array_namespace(g).sum(g * g, axis=-1))
+    short = 1e-4 / lipschitz  # for which curvature takes at most half of 10⁻⁴
+    f, after = (to_numpy(numbers_at(problem, "f", point)) for point in (x, x - short * g))
+    due = short * square
+    if np.any(np.abs(f - after - due) > 1e-3 * due + 1e-12 * np.abs(f)):
+        raise ValueError(
+            f"gradient is not that of f: f falls by {np.max(f - after):.4g} from x0 along it; must by {np.max(due):.4g}"
+        )
+
+
+def _of_replicates(values: Array) -> np.ndarray:
+    return np.atleast_1d(significant(values))
+
+
+def _moments(
+    problem: Problem, x: Array, away: Array, smoothness: Array | None, options: dict[str, Any]
+) -> list[np.ndarray]:
+    """Return what `Rates` is made of, for each state of an ensemble: expectations over the next roundings."""
+    xp, stepsize, g = array_namespace(x), options["stepsize"], gradient_at(problem, x)
     mean, variance = total_error(x, g, **options)
-    square = xp.sum(g * g, axis=-1)
-    beta = -xp.sum(g * mean, axis=-1) / (stepsize * square)
-    eta = xp.sum(mean * mean + variance, axis=-1) * lipschitz / (stepsize * square)
-    if smoothness is None:
-        c = 1 - eta + 2 * (1 - lipschitz * stepsize) * beta
-    else:
-        c = _sharper(xp, g, mean, variance, smoothness, stepsize) / square
-    # To 12 decimals: the rest is rounding noise, which depends on the machine; adding 0 turns −0 into 0.
-    return [np.atleast_1d(np.round(significant(values), 12) + 0.0) for values in (beta, eta, c)]
+    parts = [g * g, g * away, g * mean, mean * away, mean * mean + variance]
+    if smoothness is not None:
+        move = mean - stepsize * g
+        bent, diagonal = (
+            (smoothness * move, smoothness)
+            if smoothness.ndim == 1
+            else (matmul(move, smoothness, 0.0), xp.linalg.diagonal(smoothness))
+        )
+        parts.append(move * bent + diagonal * variance)
+    return [_of_replicates(xp.sum(part, axis=-1)) for part in parts]
 
 
-def _sharper(xp: Any, g: Array, mean: Array, variance: Array, smoothness: Array, stepsize: float) -> Array:
-    """Return c·‖g‖² of SPEC D8."""
-    if smoothness.ndim == 1:
-        curved, bent, diagonal = smoothness * g, smoothness * mean, smoothness
-    else:
-        curved, bent = (matmul(vector, smoothness, 0.0) for vector in (g, mean))
-        diagonal = xp.linalg.diagonal(smoothness)
-    expected = xp.sum(mean * bent + diagonal * variance, axis=-1)
-    along = xp.sum((g - stepsize * curved) * mean, axis=-1)
-    return 2 * xp.sum(g * g, axis=-1) - stepsize * xp.sum(g * curved, axis=-1) - (2 * along + expected) / stepsize
+def _by_components(
+    problem: Problem,
+    x0: Array,
+    lipschitz: float,
+    minimiser: Array,
+    steps: int,
+    smoothness: Array | None,
+    options: dict[str, Any],
+    progress: Callable[..., Any] | None,
+) -> Certificate:
+    """Return the certificate of a separable problem, from the laws of its components."""
+    if smoothness is not None and smoothness.ndim != 1:
+        raise ValueError(f"smoothness has shape {smoothness.shape}; must be a diagonal for the laws of components")
+    curvatures = np.full(minimiser.shape, lipschitz) if smoothness is None else smoothness
+    laws = component_laws(
+        problem if hasattr(problem, "terms") else _OneTerm(problem),
+        x0,
+        curvatures=curvatures,
+        minimiser=minimiser,
+        steps=steps,
+        progress=progress,
+        **options,
+    )
+    rates = laws.rates.joint(lipschitz, curved=smoothness is not None)
+    components = laws.rates.bound(laws.radius).sum(axis=1)
+    return _certificate(rates, laws.gap.sum(axis=1), laws.distance.sum(axis=1), components)
+
+
+class _OneTerm:
+    """A problem of points with one component, as the sum of its only term."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.shape, self.gradient = problem, problem.shape, problem.gradient
+
+    def terms(self, x: Array) -> Array:
+        return numbers_at(self.problem, "f", x)[..., None]
+
+
+def _certificate(rates: Rates, gap: np.ndarray, distance: np.ndarray, components: Any = None) -> Certificate:
+    radius, farthest = (float(np.sqrt(part)) for part in (distance[0], distance.max()))
+    bounds = rates.bound(radius), rates.bound_within(radius, gap[0])
+    return Certificate(True, 1.0, rates, gap[:, None], radius, farthest, *bounds, components)
+
+
+def _estimate(each: Rates, gap: np.ndarray, distance: np.ndarray, confidence: float) -> Certificate:
+    """Return bounds made of limits of θ, w, ω and s, of what is lost, and of the distance."""
+    steps, count = each.square.shape
+    # Eight limits a step; each ratio is taken of means, and its limit is that of the ensemble, Fieller's.
+    spread = stdtrit(count - 1, 1 - (1 - confidence) / (8 * steps)) / np.sqrt(count)
+
+    def upper(values: np.ndarray) -> np.ndarray:
+        return values.mean(axis=1) + spread * values.std(axis=1, ddof=1)
+
+    def least(part: np.ndarray) -> np.ndarray:
+        return least_ratio(part, each.square, spread)
+
+    lipschitz, stepsize = each.lipschitz, each.stepsize
+    forward = stepsize * each.inner - each.outward
+    alpha = np.maximum(least_ratio(forward, each.inner, spread), 0.0)
+    lost = np.where(alpha > 0, 0.0, np.maximum(upper(-forward), 0.0))
+    change = np.cumsum(alpha)[:, None] * each.descent + alpha[:, None] * each.square / lipschitz - each.moved
+    w = least(change / 2)
+    lost += np.where(w > 0, 0.0, np.maximum(upper(-change / 2), 0.0))
+    # (6) holds for any τ; that of the means makes the noise about it least.
+    rates = each.across(np.mean)
+    tau, inside = rates.tau, rates.growing
+    turned = (tau - stepsize)[:, None]
+    noise = each.noise + 2 * turned * each.along + turned**2 * each.square
+    slope = np.where(inside, tau * (2 - lipschitz * tau), 1.0)
+    omega = np.where(inside, np.maximum(-least(-lipschitz * noise / slope[:, None]), 0.0), np.inf)
+    radius, farthest = float(np.sqrt(distance[0].mean())), float(np.sqrt(upper(distance).max()))
+    bound = potential_bound(lipschitz, radius, alpha, np.maximum(w, 0.0), omega, lost)
+    rises = np.maximum(upper(-each.descent / 2), 0.0)
+    within = bound_within(radius, float(gap[0].mean()), least(each.descent), rises)
+    return Certificate(False, confidence, rates, gap, radius, farthest, bound, within)
+
+
+def least_ratio(part: np.ndarray, whole: np.ndarray, spread: float) -> np.ndarray:
+    """Return Fieller's lower limit of E part/E whole: −∞ where the mean of the whole may be 0, and 0 where both are 0.
+
+    Parameters
+    ----------
+    part, whole : arrays of shape (steps, replicates)
+        The whole is not negative.
+    spread : float
+        The quantile of Student's t by the root of the number of replicates.
+    """
+    n, d = part.mean(axis=1), whole.mean(axis=1)
+    apart, away = part - n[:, None], whole - d[:, None]
+    factor = spread**2 / (part.shape[1] - 1)
+    nn, nd, dd = (factor * np.sum(a * b, axis=1) for a, b in ((apart, apart), (apart, away), (away, away)))
+    # The smaller root r of (n − rd)² = nn − 2r·nd + r²·dd, its discriminant without cancellation.
+    root = np.sqrt(np.maximum(n**2 * dd - 2 * n * d * nd + d**2 * nn - (nn * dd - nd**2), 0.0))
+    below = d**2 - dd
+    with np.errstate(all="ignore"):
+        limit = np.where(below > 0, (n * d - nd - root) / below, -np.inf)
+    return np.where(np.any((part != 0) | (whole != 0), axis=1), limit, 0.0)

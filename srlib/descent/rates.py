@@ -1,6 +1,8 @@
 """A rounding is two stepsizes and a noise: what it does to descent and to distance, and the bounds that follow (D5)."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,8 @@ class Rates:
         G = E‖g‖² and P = E⟨g, x̂ − x*⟩.
     along, outward, noise : arrays of the same shape
         E⟨g, e⟩, E⟨e, x̂ − x*⟩ and E‖e‖².
+    curved : array of the same shape, optional
+        E⟨x̂⁺ − x̂, M(x̂⁺ − x̂)⟩ with ∇²f ⪯ M (SPEC D8); L·E‖x̂⁺ − x̂‖² without it.
     """
 
     lipschitz: Array
@@ -33,6 +37,18 @@ class Rates:
     along: np.ndarray
     outward: np.ndarray
     noise: np.ndarray
+    curved: np.ndarray | None = None
+
+    @property
+    def moved(self) -> np.ndarray:
+        """E‖x̂⁺ − x̂‖² = (τ² + ρ)G."""
+        return self.stepsize**2 * self.square - 2 * self.stepsize * self.along + self.noise
+
+    @property
+    def descent(self) -> np.ndarray:
+        """sG: in the mean f falls by at least half of it."""
+        curved = self.lipschitz * self.moved if self.curved is None else self.curved
+        return 2 * (self.stepsize * self.square - self.along) - curved
 
     @property
     def tau(self) -> np.ndarray:
@@ -51,14 +67,35 @@ class Rates:
         return np.where((self.square == 0) & (self.noise > 0), np.inf, rho)
 
     @property
-    def s(self) -> np.ndarray:
-        """s = 2τ − Lτ² − Lρ ≤ 1/L: f falls by at least ½sG in the mean."""
-        return 2 * self.tau - self.lipschitz * (self.tau**2 + self.rho)
+    def growing(self) -> np.ndarray:
+        """Where the growth of the gradient is bounded: 0 < Lτ < 2, and τ is no remainder of what cancels."""
+        return (self.tau > 1e-6 * self.stepsize) & (self.lipschitz * self.tau < 2)
 
-    def joint(self, lipschitz: float) -> "Rates":
-        """Return the rates of a separable function as a whole, whose moments are sums; L is that of all of it."""
-        parts = (self.square, self.inner, self.along, self.outward, self.noise)
-        return Rates(lipschitz, self.stepsize, *(part.sum(axis=1) for part in parts))
+    @property
+    def s(self) -> np.ndarray:
+        """s = 2τ − Lτ² − Lρ ≤ 1/L: f falls by at least ½sG in the mean (more with M in place of L)."""
+        if self.curved is None:
+            return 2 * self.tau - self.lipschitz * (self.tau**2 + self.rho)
+        return 2 * self.tau - _quotient(self.curved, self.square)
+
+    def joint(self, lipschitz: float, *, curved: bool = False) -> "Rates":
+        """Return the rates of a separable function as a whole, whose moments are sums.
+
+        Parameters
+        ----------
+        lipschitz : float
+            L, that of all of it.
+        curved : bool
+            Charge each component with its own curvature in the descent of f: D8 with a diagonal matrix M.
+        """
+        bent = self.lipschitz * self.moved if curved else None
+        return replace(self, lipschitz=lipschitz, curved=bent).across(np.sum)
+
+    def across(self, function: Callable[..., np.ndarray]) -> "Rates":
+        """Return the rates of moments that are reduced along their second axis, as by ``np.sum`` or ``np.mean``."""
+        names = ("square", "inner", "along", "outward", "noise", *(() if self.curved is None else ("curved",)))
+        moments: dict[str, Any] = {name: function(getattr(self, name), axis=1) for name in names}
+        return replace(self, **moments)
 
     def bound(self, radius: Array) -> np.ndarray:
         """Return the bound of D5 on E f(x̂_k) − f* for k = 0 … steps, from ‖x̂_0 − x*‖ in the mean square.
@@ -68,37 +105,89 @@ class Rates:
         It assumes that f is convex and its gradient has the Lipschitz constant L, and nothing else. The proof is in
         notebook 04; the potential A_k·a_k + ½R_k² falls by w_k·G_k in step k.
         """
-        lipschitz, half = self.lipschitz, 0.5 / self.lipschitz
-        tau, theta, rho, square = self.tau, self.theta, self.rho, self.square
+        alpha, gains, omega, lost = self._parts()
+        return potential_bound(self.lipschitz, radius, alpha, gains, omega, lost)
+
+    def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return α, max(0, w), ω and what is lost, max(0, −w)G + (α − θ)P, in each step."""
+        lipschitz, tau, theta, rho, square = self.lipschitz, self.tau, self.theta, self.rho, self.square
         alpha = np.maximum(theta, 0.0)
         total = np.cumsum(alpha, axis=0)
-        # w·G, with E‖x̂⁺ − x̂‖² = (τ² + ρ)G: a product is finite where G is tiny and w is not.
-        moved = self.stepsize**2 * square - 2 * self.stepsize * self.along + self.noise
-        descent = 2 * (self.stepsize * square - self.along) - lipschitz * moved
-        change = (total * descent + alpha * square / lipschitz - moved) / 2
-        lost = np.maximum(-change, 0.0) + (alpha - theta) * self.inner
-        inside = (tau > 0) & (lipschitz * tau < 2)
+        change = (total * self.descent + alpha * square / lipschitz - self.moved) / 2  # finite where w is not
+        inside = self.growing
         with np.errstate(over="ignore", invalid="ignore"):
             omega = np.where(inside, lipschitz * rho / np.where(inside, tau * (2 - lipschitz * tau), 1.0), np.inf)
             w = (total * self.s + alpha / lipschitz - tau**2 - rho) / 2
         gains = np.where(np.isfinite(w), np.maximum(w, 0.0), 0.0)
-        start = np.zeros((1, *square.shape[1:]))
-        gained = [start[0]]
-        for gain, growth in zip(gains, omega, strict=True):
-            gained.append((gained[-1] + gain) / (1 + growth))
-        top = np.square(radius) / 2 + np.concatenate([start, np.cumsum(lost, axis=0)])
-        return top / (np.concatenate([start, total]) + half + np.sqrt(2 * np.array(gained) + half**2))
+        return alpha, gains, omega, np.maximum(-change, 0.0) + (alpha - theta) * self.inner
+
+    def given_away(self, gap: np.ndarray, distance: np.ndarray) -> dict[str, np.ndarray]:
+        """Return how the budget ½R_0² + lost of D5 is spent after k = 1 … steps − 1: shares that add up to 1.
+
+        "truth" is E f(x̂_k) − f* by the bound; the others are what the inequalities of the proof give away, each
+        non-negative: "descent" and "co-coercivity" in the steps so far, "growth" of the gradient, and "end", the last
+        inequality between a_k, R_k and G_k.
+
+        Parameters
+        ----------
+        gap, distance : arrays of shape (steps + 1,)
+            E f(x̂_k) − f* and E‖x̂_k − x*‖².
+        """
+        alpha, gains, omega, lost = self._parts()
+        half = 0.5 / self.lipschitz
+        square, total = self.square[1:], np.cumsum(alpha)[:-1]
+        kept = _faded(gains, omega)[1:-1]
+        factor = total + half + np.sqrt(2 * kept + half**2)
+        falls = np.cumsum(np.cumsum(alpha) * (gap[:-1] - self.descent / 2 - gap[1:]))[:-1]
+        curves = np.cumsum(alpha * (self.inner - gap[:-1] - half * self.square))[:-1]
+        growth = np.cumsum(gains * self.square)[:-1] - kept * square
+        end = distance[1:-1] / 2 + kept * square - gap[1:-1] * (factor - total)
+        spent = {"truth": factor * gap[1:-1], "descent": falls, "co-coercivity": curves, "growth": growth, "end": end}
+        budget = distance[0] / 2 + np.cumsum(lost)[:-1]
+        return {name: part / budget for name, part in spent.items()}
 
     def bound_within(self, radius: float, start: float) -> np.ndarray:
         """Return the bound of D5p on E f(x̂_k) − f*, the paper's kind, from `start` = f(x̂_0) − f*.
 
         It assumes besides that E‖x̂_k − x*‖² ≤ R² in all steps. Where noise outweighs the descent it rises.
         """
-        bounds = [start]
-        for s, square in zip(self.s, self.square, strict=True):
-            last = bounds[-1]
-            bounds.append(last / (1 + last * s / (2 * radius**2)) if s >= 0 else last - s * square / 2)
-        return np.array(bounds)
+        return bound_within(radius, start, self.s, -self.descent / 2)
+
+
+def potential_bound(
+    lipschitz: Array, radius: Array, alpha: np.ndarray, gains: np.ndarray, omega: np.ndarray, lost: np.ndarray
+) -> np.ndarray:
+    """Return the bound of D5 from what each step adds to it.
+
+    Parameters
+    ----------
+    lipschitz, radius : float or array of shape (components,)
+        L and R_0.
+    alpha, gains, omega, lost : arrays of shape (steps,) or (steps, components)
+        α, a lower limit of max(0, w), upper limits of ω and of max(0, −w)G + (α − θ)P.
+    """
+    half, start = 0.5 / lipschitz, np.zeros((1, *alpha.shape[1:]))
+    top = np.square(radius) / 2 + np.concatenate([start, np.cumsum(lost, axis=0)])
+    total = np.concatenate([start, np.cumsum(alpha, axis=0)])
+    return top / (total + half + np.sqrt(2 * _faded(gains, omega) + half**2))
+
+
+def bound_within(radius: float, start: float, s: np.ndarray, rises: np.ndarray) -> np.ndarray:
+    """Return the bound of D5p from a lower limit of s and, where that is negative, by how much f can rise."""
+    bounds = [start]
+    for gain, rise in zip(s, rises, strict=True):
+        last = bounds[-1]
+        falls = last * gain > 0
+        bounds.append(last / (1 + last * gain / (2 * radius**2)) if falls else last + max(rise, 0.0))
+    return np.array(bounds)
+
+
+def _faded(gains: np.ndarray, omega: np.ndarray) -> np.ndarray:
+    """Return W_k for k = 0 … steps."""
+    found = [np.zeros(gains.shape[1:])]
+    for gain, growth in zip(gains, omega, strict=True):
+        found.append((found[-1] + gain) / (1 + growth))
+    return np.array(found)
 
 
 def _quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
