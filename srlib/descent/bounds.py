@@ -73,6 +73,8 @@ class Certificate:
         Of the run as a whole; means over the ensemble where estimated.
     gap : array of shape (steps + 1, replicates)
         f(x̂_k) − f*; its expectation, in one column, where certified.
+    distance : array of the same shape
+        ‖x̂_k − x*‖², likewise.
     radius, farthest : float
         ‖x̂_0 − x*‖, and the largest ‖x̂_k − x*‖ in the mean square (an upper limit where estimated).
     bound : array of shape (steps + 1,)
@@ -87,6 +89,7 @@ class Certificate:
     confidence: float
     rates: Rates
     gap: np.ndarray
+    distance: np.ndarray
     radius: float
     farthest: float
     bound: np.ndarray
@@ -263,7 +266,7 @@ class _OneTerm:
 def _certificate(rates: Rates, gap: np.ndarray, distance: np.ndarray, components: Any = None) -> Certificate:
     radius, farthest = (float(np.sqrt(part)) for part in (distance[0], distance.max()))
     bounds = rates.bound(radius), rates.bound_within(radius, gap[0])
-    return Certificate(True, 1.0, rates, gap[:, None], radius, farthest, *bounds, components)
+    return Certificate(True, 1.0, rates, gap[:, None], distance[:, None], radius, farthest, *bounds, components)
 
 
 def _estimate(each: Rates, gap: np.ndarray, distance: np.ndarray, confidence: float) -> Certificate:
@@ -296,7 +299,7 @@ def _estimate(each: Rates, gap: np.ndarray, distance: np.ndarray, confidence: fl
     bound = potential_bound(lipschitz, radius, alpha, np.maximum(w, 0.0), omega, lost)
     rises = np.maximum(upper(-each.descent / 2), 0.0)
     within = bound_within(radius, float(gap[0].mean()), least(each.descent), rises)
-    return Certificate(False, confidence, rates, gap, radius, farthest, bound, within)
+    return Certificate(False, confidence, rates, gap, distance, radius, farthest, bound, within)
 
 
 def least_ratio(part: np.ndarray, whole: np.ndarray, spread: float) -> np.ndarray:

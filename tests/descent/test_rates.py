@@ -1,5 +1,6 @@
 """The two stepsizes and the noise of roundings, and the bounds that follow, against enumerations and the exact law."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -338,3 +339,52 @@ def test_without_an_objective_the_bound_is_the_same():
 
 def test_points_that_are_not_finite_are_not_looked_at():
     check_hypotheses([np.nan, 1.0], [-1.0, np.inf], [1.0, 1.0], 1.0)
+
+
+def budget(problem, scheme="signed_SR_eps(0.1)", steps=25, stepsize=0.25, **wrong):
+    """Rates along a law, with the objective and the distance, some of it replaced."""
+    law = law_of(problem, update=scheme, stepsize=stepsize)
+    rates = law.rates(4.0, steps, **known(problem))
+    with np.errstate(all="ignore"):
+        far = law.expected(lambda x: (x - problem.minimiser) ** 2, 4.0, steps)
+        gap = law.expected(problem.f, 4.0, steps)
+    rates = dataclasses.replace(rates, **{name: change(getattr(rates, name)) for name, change in wrong.items()})
+    return rates, gap, far
+
+
+@pytest.mark.parametrize("problem", [QUADRATIC, HUBER, LOPSIDED], ids=["quadratic", "huber", "lopsided"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("stepsize", [0.25, 1.5])
+def test_what_the_proof_gives_away_is_not_negative_and_adds_up_with_the_truth(problem, scheme, stepsize):
+    rates, gap, far = budget(problem, scheme, stepsize=stepsize)
+    shares = rates.given_away(gap, far)
+    for name, share in shares.items():
+        assert share.shape == (24,) and np.all(share >= -1e-7), name
+    np.testing.assert_allclose(sum(shares.values()), 1, atol=1e-7)
+    np.testing.assert_allclose(shares["truth"], (gap / rates.bound(far[0] ** 0.5))[1:-1], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "far_of"),
+    [
+        ({"along": np.negative}, lambda far: far),
+        ({"outward": np.negative}, lambda far: far),
+        ({"noise": lambda noise: 0 * noise}, lambda far: far),
+        ({}, lambda far: np.roll(far, -1)),
+    ],
+    ids=["β with the other sign", "θ with the other sign", "no noise", "R of the wrong step"],
+)
+def test_with_a_planted_fault_the_budget_does_not_add_up(wrong, far_of):
+    rates, gap, far = budget(QUADRATIC, **wrong)
+    shares = rates.given_away(gap, far_of(far))
+    assert np.max(np.abs(sum(shares.values()) - 1)) > 1e-3 or min(share.min() for share in shares.values()) < -1e-3
+
+
+def test_a_planted_fault_in_the_last_inequality_fails_there():
+    """With 1/L for 1/(2L) it is false where the gradient is as large as L allows; without, it gives away more."""
+    law = law_of(QUADRATIC)
+    gap, far, square = (
+        law.expected(f, 4.0, 20) for f in (QUADRATIC.f, lambda x: (x - 1.1) ** 2, lambda x: (x - 1.1) ** 2)
+    )
+    slack = {share: np.sqrt(far * square) - share * square - gap for share in (0.0, 0.5, 1.0)}
+    assert np.all(slack[0.5] >= -1e-12) and np.any(slack[1.0] < -1e-3) and np.all(slack[0.0] >= slack[0.5])
