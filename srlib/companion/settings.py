@@ -48,7 +48,7 @@ def _schedules(name, given):
     return [each if isinstance(each, list) else [each] for each in (found if isinstance(found, list) else [found])]
 
 
-_COUNTS = "bits dimension draws images largest_power problems record replicates steps terms units".split()
+_COUNTS = "bits dimension draws images largest_power problems program_steps record replicates steps terms units".split()
 _CHECKS = {
     **dict.fromkeys(_COUNTS, _count),
     **dict.fromkeys(("direction", "minimiser", "near", "position", "start"), checks.real),

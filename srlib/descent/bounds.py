@@ -124,9 +124,9 @@ def certify(
     """Return bounds on E f(x̂_k) − f* along gradient descent: certified where the law is known, else estimated.
 
     Certified are, without `rng`, the runs of a separable problem, one that has ``terms(x)`` or points with one
-    component, by the laws of its components; and runs without random words, of which there is but one. All others are estimated
-    from the replicates of `rng`: for each state the moments of the next error are exact, their expectations along the
-    run are means with Student's t limits, ratios have Fieller's, and all of them hold together (Bonferroni).
+    component, by the laws of its components; and runs without random words, of which there is but one. All others are
+    estimated from the replicates of `rng`: for each state the moments of the next error are exact, their expectations
+    along the run are means with Student's t limits, ratios have Fieller's, and all of them hold together (Bonferroni).
 
     Parameters
     ----------
