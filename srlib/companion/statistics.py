@@ -1,5 +1,6 @@
 """Means over replicates with confidence intervals, and tests of many hypotheses at once."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,9 +30,13 @@ def mean_band(values: np.ndarray, confidence: float = CONFIDENCE):
 
 
 def plus_minus(values: np.ndarray, digits: int) -> str:
-    """Return the mean of the replicates with the half-width of its 95% confidence interval, as text."""
-    mean, half = mean_band(values[None, :])
-    return f"{mean[0]:.{digits}f}" + (f" ±\u00a0{half[0]:.{digits}f}" if len(values) > 1 else "")
+    """Return the mean of the replicates with its 95% confidence interval as text, which covers that of the numbers."""
+    (mean,), (half,) = mean_band(values[None, :])
+    shown = f"{mean:.{digits}f}"
+    if len(values) == 1 or not math.isfinite(half):
+        return shown
+    wider = (half + abs(mean - float(shown))) * 10**digits
+    return f"{shown} ±\u00a0{math.ceil(wider - 1e-6) / 10**digits:.{digits}f}"
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
