@@ -188,6 +188,58 @@ def skeleton(
     return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record)
 
 
+def unrounded_descent(
+    problem: Problem,
+    x0: Array,
+    *,
+    stepsize: float | Sequence[float],
+    steps: int,
+    momentum: float = 0.0,
+    sign_step: float = 0.0,
+    relative_step: float = 0.0,
+    record: int = 1,
+) -> History:
+    """Run x⁺ = x − t·g + β(x − x⁻) − (c + r|x|)·sign(g) in binary64: what a gain of rounding is to be compared with.
+
+    Parameters
+    ----------
+    problem, x0, steps, record
+        As for `gradient_descent`, but nothing is rounded, nor the start.
+    stepsize : float, or sequence of float
+        t, or that of each step.
+    momentum : float
+        β, from 0 to below 1: the heavy ball (Polyak 1964).
+    sign_step, relative_step : float
+        c and r, at least 0: a step of fixed size (signSGD), and one relative to the weight.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these.
+    """
+    steps = checks.integer("steps", steps, 1)
+    stepsizes, momentum = _each_step("stepsize", stepsize, steps), checks.real("momentum", momentum)
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum is {momentum}; must be at least 0 and below 1")
+    (fixed,), (relative,) = _each_step("sign_step", sign_step, 1), _each_step("relative_step", relative_step, 1)
+    start = checks.float64_array("x0", x0)
+    if start.shape != problem.shape:
+        raise ValueError(f"x0 has shape {start.shape}; must be {problem.shape}")
+    xp, last = array_namespace(start), [start]
+
+    def step(x: Array, number: int) -> Array:
+        g = gradient_at(problem, x)
+        moved = x - stepsizes[number] * g + momentum * (x - last[0]) - (fixed + relative * xp.abs(x)) * xp.sign(g)
+        last[0] = x
+        return moved
+
+    return _history(problem, _walk(start, step, steps, None), steps, record)
+
+
 def _walk(
     x: Array, step: Callable[[Array, int], Array], steps: int, progress: Callable[..., Any] | None
 ) -> Iterator[Array]:

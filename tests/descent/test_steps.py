@@ -23,6 +23,7 @@ from srlib import (
 )
 from srlib.companion import datasets
 from srlib.descent.bounds import certify
+from srlib.descent.steps import unrounded_descent
 
 MNIST = Path(__file__).parents[2] / "data" / "mnist"
 SCHEMES = {"gradient": "SR", "multiply": "SR_eps(0.2)", "update": "signed_SR_eps(0.1)"}
@@ -437,3 +438,45 @@ def test_an_option_that_is_not_there_is_named_with_the_function_that_was_called(
         assert {"stepsize", "fmt", "gradient", "multiply", "update", "rng"} <= inspect.signature(
             function
         ).parameters.keys()
+
+
+def test_unrounded_descent_is_its_formula():
+    """Heavy ball with both sign steps and falling stepsizes, written out; without them gradient descent."""
+    x = before = start = np.array([8.0, 3.0, -1.0])
+    stepsizes = [0.5, 0.25, 0.125]
+    for t in stepsizes:
+        g = QUADRATIC.gradient(x)
+        x, before = x - t * g + 0.9 * (x - before) - (0.01 + 0.02 * np.abs(x)) * np.sign(g), x
+    options = {"momentum": 0.9, "sign_step": 0.01, "relative_step": 0.02}
+    history = unrounded_descent(QUADRATIC, start, stepsize=stepsizes, steps=3, **options)
+    np.testing.assert_allclose(history.x, x, rtol=1e-14)
+    assert history.objective.shape == (4,)
+    plain = unrounded_descent(QUADRATIC, start, stepsize=0.5, steps=9)
+    np.testing.assert_array_equal(plain.x, skeleton(QUADRATIC, start, stepsize=0.5, fmt="binary64", steps=9).x)
+
+
+def test_the_heavy_ball_is_nesterovs_optimum_on_a_quadratic():
+    """With t = 4/(√L + √μ)² and β = ((√κ − 1)/(√κ + 1))² the rate is √β (Polyak 1964)."""
+    problem = DiagonalQuadratic(np.array([1.0, 1e-2]), np.zeros(2))
+    root = 10.0
+    momentum = ((root - 1) / (root + 1)) ** 2
+    history = unrounded_descent(problem, np.ones(2), stepsize=4 / 1.1**2, steps=200, momentum=momentum, record=100)
+    assert (history.error[2] / history.error[1]) ** 0.01 == pytest.approx(momentum**0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"momentum": 1.0}, r"^momentum is 1\.0; must be at least 0 and below 1"),
+        ({"momentum": -0.1}, r"^momentum is -0\.1; must be"),
+        ({"sign_step": -1.0}, r"^sign_step is -1\.0; must be a finite number that is not negative"),
+        ({"relative_step": np.nan}, "^relative_step is nan; must be a finite number"),
+        ({"stepsize": [0.1, 0.2]}, "^stepsize is .*; must be .* or 3 of them"),
+        ({"x0": np.zeros(2)}, r"^x0 has shape \(2,\); must be \(3,\)"),
+        ({"steps": 0}, "^steps is 0; must be at least 1"),
+    ],
+)
+def test_unrounded_descent_of_bad_parameters_is_refused(changes, message):
+    options = {"x0": np.zeros(3), "stepsize": 0.5, "steps": 3}
+    with pytest.raises(ValueError, match=message):
+        unrounded_descent(QUADRATIC, **(options | changes))
