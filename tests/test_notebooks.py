@@ -237,7 +237,7 @@ AXES = {
     ],
 }
 FEW_VALUES = {"bfloat16": "binary8", "binary16": "fixed(5,3)"}  # where a notebook lists states of chains
-LARGEST_STEPSIZE = {"02": 1.0, "04": 1.0, "07": 1.0, "11": 0.5}
+LARGEST_STEPSIZE = {"02": 1.0, "04": 1.0, "07": 1.0, "10": 1.0, "11": 0.5}
 TURNS = {"11": (0, 3)}  # five seconds each
 GRID = [(notebook, turn) for notebook in DECLARED for turn in TURNS.get(notebook.path.stem[:2], range(4))]
 
@@ -376,17 +376,71 @@ def test_papermill_runs_it_from_anywhere_and_figures_go_to_the_checkout(tmp_path
     assert not list(tmp_path.parent.glob("build")) and not list(tmp_path.parent.glob("data"))
 
 
+def answer(stem):
+    """The first cell of a notebook, in one line."""
+    (path,) = [notebook.path for notebook in DECLARED if notebook.path.stem == stem]
+    return " ".join(nbformat.read(path, as_version=4).cells[0].source.split())
+
+
+def numbers_of(figure):
+    return load_record(FIGURES / f"{figure}.json")["numbers"]
+
+
 def test_the_answer_of_the_bound_has_the_numbers_of_its_record():
     """At t = 1/16 and 1/L, in the order of the sentence: exact arithmetic, SR, signed-SR with ε = 0.4."""
-    cases = load_record(FIGURES / "convergence_bound.json")["numbers"]
+    cases = numbers_of("convergence_bound")
     shown = ["exact", "SR", "signed_SR_eps(0.4)"]
     small, large, each = (
         [cases[case][name][kind][-1] for name in shown]
         for case, kind in (("t=0.0625", "within"), ("t=1", "within"), ("t=1", "components"))
     )
-    (path,) = [notebook.path for notebook in DECLARED if notebook.path.stem == "04_convergence_bound"]
-    answer = " ".join(nbformat.read(path, as_version=4).cells[0].source.split())
+    said = answer("04_convergence_bound")
     exact, unbiased, biased = (f"{value:.1f}" for value in small)
-    assert f"exact arithmetic {exact}, SR {unbiased}, signed-SR$_{{0.4}}$ {biased})" in answer
-    assert f"({', '.join(f'{value:.1f}' for value in large)})" in answer
-    assert f"({', '.join(f'{value:.2f}' for value in each)})" in answer
+    assert f"exact arithmetic {exact}, SR {unbiased}, signed-SR$_{{0.4}}$ {biased})" in said
+    assert f"({', '.join(f'{value:.1f}' for value in large)})" in said
+    assert f"({', '.join(f'{value:.2f}' for value in each)})" in said
+
+
+def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
+    worst, functions = numbers_of("sharpest_bound"), numbers_of("five_functions")
+    (slow, _, _), (fast, _, _), (noisy, _, _) = rows = [
+        (case["worst case"][-1], case["D5"][-1], case["steps"][-1]) for case in list(worst.values())[:3]
+    ]
+    said = answer("10_sharper_bounds")
+    assert {steps for _, _, steps in rows} == {40}
+    assert f"it is {slow:.4g} for exact descent with $t=\\frac14$, where D5 says {rows[0][1]:.4g}" in said
+    assert f"($t=1$: {fast:.4g}, {rows[1][1]:.4g})" in said
+    assert f"and {noisy:.4g} for a rounding" in said and f"where D5 says {rows[2][1]:.4g}." in said
+    unbiased = functions["Huber"]["SR"]
+    truth, bound = unbiased["gap"][-1], unbiased["D5"][-1]
+    assert (
+        f"SR uses {100 * truth / bound:.0f}% of D5 after {len(unbiased['D5']) - 1} steps ({truth:.3g} of {bound:.3g})"
+        in said
+    )
+    at_most = max(
+        functions[kind][name]["gap"][-1] / functions[kind][name]["D5"][-1]
+        for kind in ("diagonal quadratic", "Nesterov", "dense quadratic", "logistic loss")
+        for name in ("RN", "SR", "signed_SR_eps(0.25)")
+    )
+    assert at_most < 0.125
+
+
+def test_the_answer_on_where_the_bias_pays_has_the_numbers_of_its_record():
+    numbers = numbers_of("where_the_bias_pays")
+    cases, said = numbers["map"], answer("14_where_the_bias_pays")
+    cells = [cell for row in cases.values() for cell in row.values()]
+    clear = {kind: sum(c[kind]["ratio"] + c[kind]["half"] < 1 for c in cells) for kind in ("SR", "signed")}
+    assert f"({clear['SR']} of the {len(cells)} cases" in said and f"does in {clear['signed']}:" in said
+    assert all(c["heavy ball"]["ratio"] < min(c["signed"]["ratio"], c["annealed"]["ratio"]) for c in cells)
+
+    def ratio(row, condition):
+        return f"{cases[row][condition]['signed']['ratio']:.2g}"
+
+    first, longer = "bfloat16, 150 steps", "1050 steps"
+    assert f"ends at {ratio(first, '1000')} times the $f$ of exact descent at condition $10^3$" in said
+    assert f"and at {ratio(first, '100000')} times at $10^5$" in said
+    assert f"after 1050 steps at condition $10^4$ at {ratio(longer, '10000')} times" in said
+    assert f"({ratio(first, '100')} at 100)" in said and f"({ratio('binary8', '1000')} in eight bits)" in said
+    assert f"rotated ({ratio('rotated', '1000')})" in said
+    fixed = numbers["controls"]["sign step of fixed size (by the gap at 1)"]["ratio"]
+    assert f"a sign step of fixed size does, too ({fixed:.1g})" in said
