@@ -112,6 +112,7 @@ class Rates:
         """Return α, max(0, w), ω and what is lost, max(0, −w)G + (α − θ)P, in each step."""
         lipschitz, tau, theta, rho, square = self.lipschitz, self.tau, self.theta, self.rho, self.square
         alpha = np.maximum(theta, 0.0)
+        forward = self.stepsize * self.inner - self.outward  # θP, where P is 0 as well
         total = np.cumsum(alpha, axis=0)
         change = (total * self.descent + alpha * square / lipschitz - self.moved) / 2  # finite where w is not
         inside = self.growing
@@ -119,7 +120,7 @@ class Rates:
             omega = np.where(inside, lipschitz * rho / np.where(inside, tau * (2 - lipschitz * tau), 1.0), np.inf)
             w = (total * self.s + alpha / lipschitz - tau**2 - rho) / 2
         gains = np.where(np.isfinite(w), np.maximum(w, 0.0), 0.0)
-        return alpha, gains, omega, np.maximum(-change, 0.0) + (alpha - theta) * self.inner
+        return alpha, gains, omega, np.maximum(-change, 0.0) + alpha * self.inner - forward
 
     def given_away(self, gap: np.ndarray, distance: np.ndarray) -> dict[str, np.ndarray]:
         """Return how the budget ½R_0² + lost of D5 is spent after k = 1 … steps − 1: shares that add up to 1.
