@@ -387,18 +387,22 @@ def numbers_of(figure):
 
 
 def test_the_answer_of_the_bound_has_the_numbers_of_its_record():
-    """At t = 1/16 and 1/L, in the order of the sentence: exact arithmetic, SR, signed-SR with ε = 0.4."""
-    cases = numbers_of("convergence_bound")
-    shown = ["exact", "SR", "signed_SR_eps(0.4)"]
-    small, large, each = (
-        [cases[case][name][kind][-1] for name in shown]
-        for case, kind in (("t=0.0625", "within"), ("t=1", "within"), ("t=1", "components"))
-    )
+    """In the order of its sentences: exact arithmetic, SR, signed-SR with ε = 0.4; and exact steps that are longer."""
+    small, large = (numbers_of("convergence_bound")[case] for case in ("t=0.0625", "t=1"))
+
+    def three(case, kind, digits):
+        return [f"{case[name][kind][-1]:.{digits}f}" for name in ("exact", "SR", "signed_SR_eps(0.4)")]
+
     said = answer("04_convergence_bound")
-    exact, unbiased, biased = (f"{value:.1f}" for value in small)
-    assert f"exact arithmetic {exact}, SR {unbiased}, signed-SR$_{{0.4}}$ {biased})" in said
-    assert f"({', '.join(f'{value:.1f}' for value in large)})" in said
-    assert f"({', '.join(f'{value:.2f}' for value in each)})" in said
+    exact, unbiased, biased = three(small, "within", 1)
+    (longer,) = [name for name in small if name.startswith("exact, t=0")]
+    times, as_long = float(longer.partition("=")[2]) / 0.0625, small[longer]["within"][-1]
+    assert f"exact arithmetic {exact}, SR {unbiased}, signed-SR$_{{0.4}}$ {biased};" in said
+    assert f"with a stepsize {times:.2f} times as long {as_long:.1f})" in said
+    assert f"proved here ({', '.join(three(small, 'bound', 1))})" in said
+    assert f"can improve it ({', '.join(three(large, 'within', 1))})" in said
+    assert f"at $t=1/L$ too ({', '.join(three(large, 'components', 2))})" in said
+    assert f"falls as far ({large['exact, t=1.9']['components'][-1]:.2f})" in said
 
 
 def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
