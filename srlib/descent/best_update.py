@@ -9,6 +9,7 @@ from scipy.sparse import block_diag
 
 from srlib import checks
 from srlib.descent.exact_law import exact_law
+from srlib.typing import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,7 @@ class BestUpdate:
     Attributes
     ----------
     position : array of shape (knots,)
-        0 at the neighbour that is uphill, against the step, and 1 at the one downhill; equally spaced.
+        From 0 at the neighbour that is uphill, against the step, to 1 at the one downhill.
     probability : array of shape (knots,)
         Of rounding downhill, linear in between.
     expected : float
@@ -43,7 +44,7 @@ def best_update(
     *,
     gradient="SR",
     multiply="SR",
-    knots: int = 17,
+    position: Array | None = None,
 ) -> BestUpdate:
     """Return the update that makes E f(x̂_K), averaged over a family of problems, as small as an optimiser can make it.
 
@@ -60,15 +61,19 @@ def best_update(
         As for `exact_law`.
     steps : int
         K, the horizon.
-    knots : int
-        How many probabilities are optimised, at least 2.
+    position : array of shape (knots,), optional
+        Where probabilities are optimised, increasing from 0 to 1; seventeen equally spaced ones if not given. What is
+        best is often decided within the first stepsize's length, L·t, so that knots belong there.
 
     Raises
     ------
     TypeError, ValueError
         If a parameter is not of these.
     """
-    position = np.linspace(0.0, 1.0, checks.integer("knots", knots, 2))
+    position = np.linspace(0.0, 1.0, 17) if position is None else checks.float64_array("position", position)
+    if position.ndim != 1 or position[0] != 0 or position[-1] != 1 or np.any(np.diff(position) <= 0):
+        raise ValueError(f"position is {position}; must increase from 0 to 1")
+    knots = len(position)
     steps = checks.integer("steps", steps, 1)
     if len(starts) != len(objectives) or not len(starts):
         raise ValueError(f"starts has {len(starts)} elements; must have one for each of {len(objectives)} objectives")
@@ -97,6 +102,16 @@ def best_update(
         mean_and_gradient, position, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * knots, options={"maxiter": 500}
     )
     return BestUpdate(position, found.x, float(found.fun))
+
+
+def downhill_from(threshold: float) -> BestUpdate:
+    """Return the scheme that rounds downhill iff the position is above a threshold, 0 ≤ threshold < 1 (SPEC D11).
+
+    For a quadratic with the curvature L it is at Lt/2 that the neighbour downhill has the smaller f: the best update.
+    """
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold is {threshold}; must be at least 0 and below 1")
+    return BestUpdate(np.array([threshold, np.nextafter(threshold, 2)]), np.array([0.0, 1.0]), np.nan)
 
 
 def _prob_up(theta, sign, position, probability):

@@ -3,8 +3,8 @@ import pytest
 from scipy.optimize import approx_fprime
 from scipy.sparse import csr_array
 
-from srlib import exact_law
-from srlib.descent.best_update import BestUpdate, _expected, best_update
+from srlib import Format, exact_law
+from srlib.descent.best_update import BestUpdate, _expected, best_update, downhill_from
 
 
 class Quadratic:
@@ -29,7 +29,7 @@ def mean(update, steps):
 
 @pytest.mark.parametrize("steps", [1, 12, 60])
 def test_the_best_is_better_than_the_named_schemes_and_worse_than_any_policy(steps):
-    best = best_update(FAMILY, STARTS, "binary8", 0.0625, steps, knots=9)
+    best = best_update(FAMILY, STARTS, "binary8", 0.0625, steps, position=np.linspace(0, 1, 9))
     assert best.expected == pytest.approx(mean(best, steps), rel=1e-6)
     assert best.expected <= 1.0001 * min(mean(s, steps) for s in ("SR", "signed_SR_eps(0.1)", "signed_SR_eps(0.4)"))
     laws = [exact_law(f, "binary8", 0.0625) for f in FAMILY]
@@ -70,7 +70,39 @@ def test_the_derivative_is_that_of_a_difference():
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="starts has 1 elements; must have one for each of 4"):
         best_update(FAMILY, [0.0], "binary8", 0.0625, 3)
-    with pytest.raises(ValueError, match="knots is 1; must be at least 2"):
-        best_update(FAMILY, STARTS, "binary8", 0.0625, 3, knots=1)
+    for position in ([0.0, 0.5], [0.1, 1.0], [0.0, 0.7, 0.3, 1.0], [[0.0, 1.0]]):
+        with pytest.raises(ValueError, match=r"^position is .*; must increase from 0 to 1"):
+            best_update(FAMILY, STARTS, "binary8", 0.0625, 3, position=position)
+    with pytest.raises(ValueError, match=r"^threshold is 1\.0; must be at least 0 and below 1"):
+        downhill_from(1.0)
     with pytest.raises(ValueError, match=r"x is 0\.3; must be one of"):
         best_update(FAMILY, [0.3] * 4, "binary8", 0.0625, 3)
+
+
+def test_the_threshold_rounds_to_the_neighbour_with_the_smaller_objective():
+    """D11: of ½L(x − x*)², at all values whose step is short, when gradient and step are rounded without an error."""
+    low = Format.parse("binary8")
+    for minimiser, stepsize in ((1.1, 0.0625), (1.26, 0.25), (-1.7, 0.5)):
+        problem = Quadratic(minimiser)
+        x = low.values()[np.abs(low.values()) < 8]
+        step = stepsize * (x - minimiser)
+        below, above = (np.asarray(part) for part in low.neighbours(x - step))
+        short = (below < above) & ((below == x) | (above == x))
+        theta = ((x - step - below) / np.where(above > below, above - below, 1))[short]
+        up = downhill_from(stepsize / 2)(theta, np.sign(step)[short])
+        chosen = np.where(up > 0.5, above[short], below[short])
+        other = np.where(up > 0.5, below[short], above[short])
+        assert np.all(problem.f(chosen) <= problem.f(other)) and set(up) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("stepsize", [2.0**-4, 2.0**-2])
+def test_the_threshold_ends_at_the_floor_of_the_policy_that_knows_everything(stepsize):
+    """From the third binade in any policy can be better on the way, but not in the end."""
+    found, least = [], []
+    for problem, x in zip(FAMILY, STARTS, strict=True):
+        law = exact_law(problem, "binary8", stepsize, update=downhill_from(stepsize / 2))
+        free = exact_law(problem, "binary8", stepsize)
+        found.append(law.expected(problem.f, x, 300))
+        least.append(free.least_expected(problem.f, 300)[:, free.state(x)])
+    found, least = np.mean(found, axis=0), np.mean(least, axis=0)
+    assert np.all(found >= least * (1 - 1e-9)) and found[-1] == pytest.approx(least[-1], rel=1e-6)
