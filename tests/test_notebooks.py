@@ -448,3 +448,20 @@ def test_the_answer_on_where_the_bias_pays_has_the_numbers_of_its_record():
     assert f"rotated ({ratio('rotated', '1000')})" in said
     fixed = numbers["controls"]["sign step of fixed size (by the gap at 1)"]["ratio"]
     assert f"a sign step of fixed size does, too ({fixed:.1g})" in said
+
+
+def test_the_answer_on_the_best_rounding_has_the_numbers_of_its_record():
+    numbers, said = numbers_of("best_rounding"), answer("07_exact_law")
+    ends = {name: values[160] for name, values in numbers["by_horizon"].items()}
+    assert ends["threshold"] == pytest.approx(ends["any policy"], rel=1e-6)
+    assert f"after 160 steps: {ends['threshold']:.5f}; SR {ends['SR']:.5f}," in said
+    assert f"signed-SR$_{{0.1}}$ {ends['signed_SR_eps(0.1)']:.4f})" in said
+
+
+def test_the_answer_on_which_bias_has_the_numbers_of_its_record():
+    ratios, said = numbers_of("which_eps"), answer("11_rate_and_floor")
+    cases = {name: np.concatenate([part[name] for part in ratios.values()]) for name in ratios["quadratic"]}
+    mean = {name: np.exp(np.mean(np.log(values))) for name, values in cases.items()}
+    assert f"Over {len(cases['SR'])} cases" in said and f"within a factor of {mean['ε = 0.9']:.2f} of the best" in said
+    assert f"SR of {mean['SR']:.1f} (geometric means)" in said and f"helps little ({mean['annealed']:.2f})" in said
+    assert f"({mean['threshold']:.2f}; a policy that knows everything: {mean['any policy']:.2f})" in said

@@ -196,13 +196,19 @@ def _c3(records):
 
 
 def _c4(records):
-    downhill = {name: np.array(values) for name, values in records["descent_bias"]["downhill"].items() if name != "RN"}
-    shares = [np.mean(np.isclose(v, _eps(name))) for name, v in downhill.items() if name.startswith("signed")]
+    record = records["descent_bias"]
+    downhill = {name: np.array(values) for name, values in record["downhill"].items() if name != "RN"}
+    gap, moving = np.array(record["gap"]), np.array(record["gap"]) > 0
+    shares = [
+        np.mean(np.isclose(values[moving], _eps(name) * gap[moving]))
+        for name, values in downhill.items()
+        if name.startswith("signed")
+    ]
     noisy, g = records["noisy_sign"]["every_operation"], np.array(records["noisy_sign"]["g"])
     least = min(np.min(-np.sign(g) * np.array(v)) for name, v in noisy.items() if name.startswith("signed"))
     return Claim(
         "C4",
-        "The bias is constant (ε·ulp), and lies in a descent direction at each iteration.",
+        "The bias is constant (ε times the gap), and lies in a descent direction at each iteration.",
         Test(
             "least expected error downhill, in gaps", min(v.min() for v in downhill.values()), _ROUNDING, "descent_bias"
         ),

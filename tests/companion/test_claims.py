@@ -227,7 +227,7 @@ def supporting():
             "step_in_ulps": STEPS,
             "survival": {"inside a binade": survival, "at a power of two": from_power},
         },
-        "descent_bias": {"downhill": {name: [value] * 200 for name, value in downhill.items()}},
+        "descent_bias": {"gap": [1.0] * 200, "downhill": {name: [value] * 200 for name, value in downhill.items()}},
         "noisy_sign": {
             "g": [-1.0, 2.0],
             "once": {"signed_SR_eps(0.1)": [-1.0, 1.0]},
