@@ -419,8 +419,8 @@ def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
     unbiased = functions["Huber"]["SR"]
     truth, bound = unbiased["gap"][-1], unbiased["D5"][-1]
     assert (
-        f"SR uses {100 * truth / bound:.0f}% of D5 after {len(unbiased['D5']) - 1} steps ({truth:.3g} of {rounded_up(bound)})"
-        in said
+        f"SR uses {100 * truth / bound:.0f}% of D5 after {len(unbiased['D5']) - 1} steps "
+        f"({truth:.3g} of {rounded_up(bound)})" in said
     )
     at_most = max(
         functions[kind][name]["gap"][-1] / functions[kind][name]["D5"][-1]
