@@ -119,34 +119,41 @@ def _shares(wrong):
 
 
 _LEAST = 1e-9  # percentage points: what errors in per cent differ by in their last digits
-_FINAL = (("held-out error (%)", "held_out", 2), ("test error (%)", "error", 2), ("loss", "loss", 3))
 
 
-def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], stepsizes: Sequence[float], what="scheme") -> list[dict]:
-    """Return a row a scheme: its numbers at the stepsize with the smallest mean held-out error.
+def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], what="scheme") -> list[dict]:
+    """Return a row a scheme: its numbers at the stepsizes with the smallest mean held-out error, and the smallest loss.
 
     Parameters
     ----------
     sweep : mapping
-        For each scheme and stepsize the final ``held_out`` and test ``error`` in per cent and the ``loss``, a number a
-        replicate.
-    stepsizes : sequence of float
+        For each scheme and stepsize the stepsize ``t``, the final ``held_out`` and test ``error`` in per cent and the
+        training ``loss``, a number a replicate.
     what : str
         What a scheme is called.
     """
     rows = []
     for name, points in sweep.items():
-        best = best_stepsize(points)
-        row = {what: name, "best t": f"{stepsizes[best]:g}"}
-        for title, key, digits in _FINAL:
-            row[title] = plus_minus(np.asarray(points[best][key], dtype=np.float64), digits)
+        best, least = points[best_stepsize(points)], points[best_stepsize(points, "loss")]
+        row = {what: name, "best t by error": f"{best['t']:.4g}"}
+        for title, point, key, digits in (
+            ("held-out error (%)", best, "held_out", 2),
+            ("test error (%)", best, "error", 2),
+            ("loss", best, "loss", 3),
+            ("least loss", least, "loss", 3),
+            ("test error there (%)", least, "error", 2),
+        ):
+            if title == "least loss":
+                row["best t by loss"] = f"{least['t']:.4g}"
+            row[title] = plus_minus(np.asarray(point[key], dtype=np.float64), digits)
         rows.append(row)
     return rows
 
 
-def best_stepsize(points: Sequence[Mapping]) -> int:
-    """Return the index of the stepsize with the smallest mean held-out error."""
-    return int(np.argmin([np.mean(np.asarray(point["held_out"], dtype=np.float64)) for point in points]))
+def best_stepsize(points: Sequence[Mapping], key: str = "held_out") -> int:
+    """Return the index of the stepsize with the smallest mean held-out error, or training loss."""
+    means = [np.mean(np.asarray(point[key], dtype=np.float64)) for point in points]
+    return int(np.argmin(np.nan_to_num(means, nan=np.inf)))
 
 
 def errors_at_best(sweep: Mapping[str, Sequence[Mapping]]) -> dict[str, np.ndarray]:
