@@ -348,7 +348,7 @@ ONE = {"problem": Square(), "x0": np.full(1, 3.0), "minimiser": np.ones(1)}
         ({"confidence": 1.0}, r"^confidence is 1.0; must be above 0 and below 1"),
         ({"lipschitz": 0.0}, r"^lipschitz is 0\.0; must be finite and positive"),
     ],
-    ids=str,
+    ids=["minimiser", "L too small", "not convex", "doubled", "turned", "t", "steps", "confidence", "L"],
 )
 def test_impossible_input_is_refused_with_its_numbers(rng, false, message):
     with pytest.raises(ValueError, match=message):
