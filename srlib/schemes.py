@@ -2,10 +2,11 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -156,12 +157,16 @@ def _sign(xp: Any, x: Array, like: Array) -> Array:
     return xp.astype(x > 0, like.dtype) - xp.astype(x < 0, like.dtype)
 
 
-def prob_up(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike:
+@overload
+def prob_up(x: float | Sequence[Any], fmt: Format | str, scheme: Scheme | str, v: Any = None) -> Any: ...
+@overload
+def prob_up(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike: ...
+def prob_up(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> Array:
     """Return P(up), the probability that x becomes the value of the format above it (SPEC, Schemes).
 
     Parameters
     ----------
-    x : float, or array of float32 or float64
+    x : number, list of numbers, or array of float32 or float64
     fmt : Format or str
     scheme : Scheme or str
     v : like `x`, of the same shape
@@ -182,7 +187,11 @@ def prob_up(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | No
     return _finish(xp, y, xp.where(down_is_away, 1 - away, away))
 
 
-def mean_error(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike:
+@overload
+def mean_error(x: float | Sequence[Any], fmt: Format | str, scheme: Scheme | str, v: Any = None) -> Any: ...
+@overload
+def mean_error(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike: ...
+def mean_error(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> Array:
     """Return E[fl(x)] − x = gap·(P(up) − θ), as if the exponent were unbounded above (SPEC D1).
 
     Parameters, result and errors as for `prob_up`, in the unit of `x`.
@@ -191,7 +200,11 @@ def mean_error(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array |
     return _finish(xp, y, _sign(xp, y, y) * gap * (away - theta))
 
 
-def variance(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike:
+@overload
+def variance(x: float | Sequence[Any], fmt: Format | str, scheme: Scheme | str, v: Any = None) -> Any: ...
+@overload
+def variance(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike: ...
+def variance(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> Array:
     """Return the variance of fl(x), gap²·P(up)·(1 − P(up)), as if the exponent were unbounded above (SPEC D1).
 
     Parameters, result and errors as for `prob_up`, in the unit of `x` squared.

@@ -33,6 +33,9 @@ rng = srlib.Philox(seed=1, replicates=3)
 rounded: NDArray[np.float64] = srlib.round_to(x, "binary8", "SR", rng, out=x)
 number: float = srlib.round_to(1.1, srlib.Format.parse("e4m3"))
 chance: NDArray[np.float64] = srlib.prob_up(x, "binary8", srlib.Scheme("SR_eps", 0.1))
+up: float = srlib.prob_up(1.1, "binary8", "SR")
+errors: NDArray[np.float64] = srlib.mean_error([1.1, 2], "binary8", "SR")
+spread: NDArray[np.float64] = srlib.variance(x, "binary8", "signed_SR_eps(0.1)", x)
 history: srlib.History = srlib.gradient_descent(Bowl(), x, stepsize=0.1, steps=3, fmt="binary8", rng=rng)
 objective: np.ndarray = history.objective
 listed: NDArray[np.float64] = srlib.round_to([1.1, 2], "half", "SR", rng)
@@ -43,6 +46,7 @@ law: srlib.ExactLaw = srlib.exact_law(srlib.Huber(1.0, 0.5), "binary8", 0.25)
 BAD = {
     'srlib.round_to(x, 8)': "call-overload",
     'srlib.round_to(x, "binary8", rng=1)': "call-overload",
+    'srlib.prob_up(x, 8, "SR")': "call-overload",
     'srlib.Philox("seed")': "arg-type",
     'srlib.Format("mine", precision=3)': "call-arg",
     'srlib.Scheme.parse("SR").epsilon': "attr-defined",
