@@ -465,3 +465,11 @@ def test_the_answer_on_which_bias_has_the_numbers_of_its_record():
     assert f"Over {len(cases['SR'])} cases" in said and f"within a factor of {mean['ε = 0.9']:.2f} of the best" in said
     assert f"SR of {mean['SR']:.1f} (geometric means)" in said and f"helps little ({mean['annealed']:.2f})" in said
     assert f"({mean['threshold']:.2f}; a policy that knows everything: {mean['any policy']:.2f})" in said
+
+
+def test_the_answer_on_stagnation_has_the_numbers_of_its_record():
+    runs, said = numbers_of("stagnation"), answer("02_stagnation")
+    after = {name: run["distance"][20] for name, run in runs.items()}
+    assert after["RN"] == runs["RN"]["distance"][-1] == 3584 - 1024
+    assert f"SR is at a mean distance of {after['SR']:.0f} from" in said and f"({after['binary32']:.0f})" in said
+    assert f"signed-SR$_{{0.4}}$ at {after['signed_SR_eps(0.4)']:.1f}." in said
