@@ -24,6 +24,7 @@ from srlib.companion.claims import as_json, evaluate
 from srlib.companion.notebook import find_notebooks, read_notebook
 from srlib.companion.records import digest, load_record
 from srlib.companion.report import gallery, results_page
+from srlib.digits import rounded_up
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = find_notebooks(ROOT / "notebooks")
@@ -412,14 +413,14 @@ def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
     ]
     said = answer("10_sharper_bounds")
     assert {steps for _, _, steps in rows} == {40}
-    assert f"it is {slow:.4g} for exact descent with $t=\\frac14$, where D5 says {rows[0][1]:.4g}" in said
-    assert f"($t=1$: {fast:.4g}, {rows[1][1]:.4g})" in said
-    assert f"and {noisy:.4g} for a rounding" in said and f"where D5 says {rows[2][1]:.4g}." in said
+    assert f"it is {slow:.4g} for exact descent with $t=\\frac14$, where D5 says {rounded_up(rows[0][1], 4)}" in said
+    assert f"($t=1$: {fast:.4g}, {rounded_up(rows[1][1], 4)})" in said
+    assert f"and {noisy:.4g} for a rounding" in said and f"where D5 says {rounded_up(rows[2][1], 4)}." in said
     unbiased = functions["Huber"]["SR"]
     truth, bound = unbiased["gap"][-1], unbiased["D5"][-1]
     assert (
-        f"SR uses {100 * truth / bound:.0f}% of D5 after {len(unbiased['D5']) - 1} steps ({truth:.3g} of {bound:.3g})"
-        in said
+        f"SR uses {100 * truth / bound:.0f}% of D5 after {len(unbiased['D5']) - 1} steps "
+        f"({truth:.3g} of {rounded_up(bound)})" in said
     )
     at_most = max(
         functions[kind][name]["gap"][-1] / functions[kind][name]["D5"][-1]
