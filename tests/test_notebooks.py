@@ -447,6 +447,8 @@ def test_the_answer_on_where_the_bias_pays_has_the_numbers_of_its_record():
     assert f"after 1050 steps at condition $10^4$ at {ratio(longer, '10000')} times" in said
     assert f"({ratio(first, '100')} at 100)" in said and f"({ratio('binary8', '1000')} in eight bits)" in said
     assert f"rotated ({ratio('rotated', '1000')})" in said
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{ratio(first, '1000')} times at condition 10³" in readme
     fixed = numbers["controls"]["sign step of fixed size (by the gap at 1)"]["ratio"]
     assert f"a sign step of fixed size does, too ({fixed:.1g})" in said
 
