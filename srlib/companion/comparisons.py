@@ -1,5 +1,6 @@
 """What the curves of an experiment say: summaries and paired comparisons, as tables."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from srlib.companion.statistics import holm, plus_minus
 
 def summary(curves: Mapping[str, Mapping], levels: Sequence[float]) -> list[dict]:
     """Return a row a scheme: final and best error and final loss, and how long it takes to reach errors and to stop.
+
+    "Best" is the least over the epochs on the test set, which nothing could choose by.
 
     Each is a mean over the replicates with the half-width of its 95% confidence interval. An event that happens in some
     of the replicates only is given as the number of those.
@@ -29,7 +32,7 @@ def _row(name, curves, levels):
     row = {
         "scheme": name,
         "runs": str(len(error)),
-        "final error (%)": plus_minus(100 * error[:, -1], 2),
+        "final error (%)": plus_minus(final_errors(curves), 2),
         "best error (%)": plus_minus(100 * error.min(axis=1), 2),
         "final loss": plus_minus(loss[:, -1], 4),
     }
@@ -57,58 +60,100 @@ def _events(times):
 def differences(curves: Mapping[str, Mapping], reference: str = "SR") -> dict[str, tuple[np.ndarray, float]]:
     """Return for each other scheme the final errors less the reference's, in percentage points, and a p-value.
 
-    The random words are common to the schemes, so that differences are taken within replicates. p is that of the paired
-    t-test that their mean is 0, adjusted for the number of schemes by Holm's method. A deterministic scheme has one
-    error, the same in each difference.
+    What is common to the schemes are the random words, so that differences are taken within replicates. p is that of
+    the paired t-test that their mean is 0, adjusted for the number of schemes by Holm's method. A deterministic scheme
+    may have one error, the same in each difference.
 
     Parameters
     ----------
     curves, reference
         As for `summary`, and one of its schemes.
     """
-    errors = {name: 100 * np.asarray(c["error"], dtype=np.float64)[:, -1] for name, c in curves.items()}
+    errors = {name: final_errors(c) for name, c in curves.items()}
     found = {name: error - errors[reference] for name, error in errors.items() if name != reference}
     adjusted = holm([_p_value(values) for values in found.values()])
     return {name: (values, float(p)) for (name, values), p in zip(found.items(), adjusted, strict=True)}
 
 
 def paired(curves: Mapping[str, Mapping], reference: str = "SR") -> list[dict]:
-    """Return `differences` as rows of text: mean, half-width of its 95% confidence interval, and p-value."""
-    return [
-        {"scheme": name, f"error − {reference}'s (points)": _signed(values), "Holm's p": _p_text(p)}
-        for name, (values, p) in differences(curves, reference).items()
-    ]
+    """Return `differences` as rows of text: mean, half-widths of its two 95% confidence intervals, p-value, verdict.
+
+    The first interval is over replicates, the second over test images. "Better" and "worse" are said where both exclude
+    0 and p, which is adjusted for the number of schemes, is below 5%.
+    """
+    rows = []
+    for name, (values, p) in differences(curves, reference).items():
+        half = over_images(curves[name], curves[reference])[1]
+        mean = np.mean(values)
+        clear = p < 0.05 and abs(mean) > half
+        said = ("better" if mean < 0 else "worse") if clear else "neither"
+        row = {"scheme": name, f"error − {reference}'s (points)": _signed(values), "Holm's p": _p_text(p)}
+        rows.append(row | {"over images": f"±\u00a0{math.ceil(100 * half - 1e-6) / 100:.2f}", "so": said})
+    return rows
+
+
+def final_errors(curves: Mapping) -> np.ndarray:
+    """Return the final test error of each replicate in per cent: a mean over two records, as a run may hop."""
+    return 100 * np.asarray(curves["error"], dtype=np.float64)[:, -2:].mean(axis=1)
+
+
+def over_images(curves: Mapping, reference: Mapping) -> tuple[float, float]:
+    """Return the difference of the last errors in percentage points, and its interval's half-width over test images.
+
+    It is the 95% interval of the mean of paired differences, an image each, of the shares of the replicates that put it
+    into the wrong class: what a paired bootstrap of the images tends to.
+    """
+    mine, theirs = (_shares(c["wrong"]) for c in (curves, reference))
+    apart = 100 * (mine - theirs)
+    deviation = apart.std(ddof=1) if len(apart) > 1 else 0.0
+    return float(apart.mean()), float(_NORMAL * deviation / np.sqrt(len(apart)))
+
+
+_NORMAL = 1.959963984540054  # the quantile of 97.5%
+
+
+def _shares(wrong):
+    """Return for each test image the share of the replicates that put it into the wrong class."""
+    bits = np.array([np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8)) for text in wrong])
+    return bits.mean(axis=0)[: np.flatnonzero(bits[0])[-1]]  # up to the 1 at their end
 
 
 _LEAST = 1e-9  # percentage points: what errors in per cent differ by in their last digits
-_FINAL = (("held-out error (%)", "held_out", 2), ("test error (%)", "error", 2), ("loss", "loss", 3))
 
 
-def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], stepsizes: Sequence[float], what="scheme") -> list[dict]:
-    """Return a row a scheme: its numbers at the stepsize with the smallest mean held-out error.
+def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], what="scheme") -> list[dict]:
+    """Return a row a scheme: its numbers at the stepsizes with the smallest mean held-out error, and the smallest loss.
 
     Parameters
     ----------
     sweep : mapping
-        For each scheme and stepsize the final ``held_out`` and test ``error`` in per cent and the ``loss``, a number a
-        replicate.
-    stepsizes : sequence of float
+        For each scheme and stepsize the stepsize ``t``, the final ``held_out`` and test ``error`` in per cent and the
+        training ``loss``, a number a replicate.
     what : str
         What a scheme is called.
     """
     rows = []
     for name, points in sweep.items():
-        best = best_stepsize(points)
-        row = {what: name, "best t": f"{stepsizes[best]:g}"}
-        for title, key, digits in _FINAL:
-            row[title] = plus_minus(np.asarray(points[best][key], dtype=np.float64), digits)
+        best, least = points[best_stepsize(points)], points[best_stepsize(points, "loss")]
+        row = {what: name, "best t by error": f"{best['t']:.4g}"}
+        for title, point, key, digits in (
+            ("held-out error (%)", best, "held_out", 2),
+            ("test error (%)", best, "error", 2),
+            ("loss", best, "loss", 3),
+            ("least loss", least, "loss", 3),
+            ("test error there (%)", least, "error", 2),
+        ):
+            if title == "least loss":
+                row["best t by loss"] = f"{least['t']:.4g}"
+            row[title] = plus_minus(np.asarray(point[key], dtype=np.float64), digits)
         rows.append(row)
     return rows
 
 
-def best_stepsize(points: Sequence[Mapping]) -> int:
-    """Return the index of the stepsize with the smallest mean held-out error."""
-    return int(np.argmin([np.mean(np.asarray(point["held_out"], dtype=np.float64)) for point in points]))
+def best_stepsize(points: Sequence[Mapping], key: str = "held_out") -> int:
+    """Return the index of the stepsize with the smallest mean held-out error, or training loss."""
+    means = [np.mean(np.asarray(point[key], dtype=np.float64)) for point in points]
+    return int(np.argmin(np.nan_to_num(means, nan=np.inf)))
 
 
 def errors_at_best(sweep: Mapping[str, Sequence[Mapping]]) -> dict[str, np.ndarray]:

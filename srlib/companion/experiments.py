@@ -1,7 +1,7 @@
 """Experiments: gradient descent with each of the combinations of schemes that are compared, replicate by replicate."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from srlib.companion.records import load_record, plain
 from srlib.descent.steps import gradient_descent, iterates
-from srlib.digits import significant
+from srlib.digits import significant, to_numpy
 from srlib.formats import Format
 from srlib.schemes import Scheme
+from srlib.typing import Array
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def setups(fmt: Format | str, eps: list[float], baseline: str | None = "binary32
 
 def compare(
     problem,
-    start,
+    start: Callable[[range], Array] | Array,
     chosen: Sequence[Setup],
     new_rng,
     replicates: range,
@@ -84,12 +85,15 @@ def compare(
     record: int = 1,
     pieces: Sequence[Mapping] = (),
 ) -> dict:
-    """Run gradient descent with each setup, all from the same start and with the same random words.
+    """Run gradient descent with each setup, with the same starts and random words.
 
     Parameters
     ----------
-    problem, start, stepsize, steps, record
+    problem, stepsize, steps, record
         As for `gradient_descent`.
+    start : array, or callable
+        That of all runs; or ``start(numbers)`` returns those of the replicates with these numbers, an array with an
+        axis of them in front, and then deterministic setups have replicates as well.
     chosen : sequence of Setup
     new_rng : callable
         ``new_rng(replicates=range)`` returns a new `Philox`, such as `Settings.new_rng`.
@@ -104,28 +108,33 @@ def compare(
         Curves are a dict: ``replicates``, the numbers of the replicates (empty for a deterministic setup, which has a
         row of its own); ``steps``, those that were recorded; ``loss`` and ``error``, the objective and the problem's
         error after them, and ``unmoved``, the share of components that each step left unchanged: arrays with a row a
-        replicate.
+        replicate. ``wrong`` says of the last iterate which test images are put into the wrong class: for each replicate
+        the bits of them all and then a 1, in hexadecimal digits.
     """
+    several = callable(start)
 
     def run(setup, numbers):
         history = gradient_descent(
             problem,
-            start,
+            start(numbers) if several else start,
             stepsize=stepsize,
             steps=steps,
             record=record,
-            rng=new_rng(replicates=numbers) if setup.stochastic else None,
+            rng=new_rng(replicates=numbers) if several or setup.stochastic else None,
             progress=lambda steps: progress(steps, setup.name),
             **setup.options,
         )
-        return _curves(history, numbers if setup.stochastic else ())
+        return _curves(history, problem, numbers if several or setup.stochastic else ())
 
-    return {setup.name: _with_pieces(run, setup, replicates, pieces) for setup in chosen}
+    return {
+        setup.name: _with_pieces(run, setup, replicates if several or setup.stochastic else None, pieces)
+        for setup in chosen
+    }
 
 
 def _with_pieces(run, setup, replicates, pieces):
     known = [piece[setup.name] for piece in pieces if setup.name in piece]
-    if not setup.stochastic:
+    if replicates is None:
         return known[0] if known else run(setup, ())
     have = {number for curves in known for number in curves["replicates"]}
     known += [run(setup, numbers) for numbers in _spans([n for n in replicates if n not in have])]
@@ -143,11 +152,15 @@ def _spans(numbers):
     return [range(start, stop) for start, stop in zip(starts, stops, strict=True)]
 
 
-def _curves(history, replicates):
+def _curves(history, problem, replicates):
     measured = {"loss": history.objective, "unmoved": history.stagnated}
     if history.error is not None:
         measured["error"] = history.error
     rows = {name: np.atleast_2d(np.transpose(values)) for name, values in measured.items()}
+    if hasattr(problem, "wrong"):
+        wrong = np.atleast_2d(to_numpy(problem.wrong(history.x)))
+        ended = np.concatenate([wrong, np.ones((len(wrong), 1), dtype=bool)], axis=1)
+        rows["wrong"] = np.array([bits.tobytes().hex() for bits in np.packbits(ended, axis=1)])
     return {"replicates": list(replicates), "steps": history.steps, **rows}
 
 
@@ -173,7 +186,7 @@ def _load_piece(path, parameters):
 
 def _as_arrays(replicates, steps, **measured):
     """Return curves as `compare` does; what is not finite is text in a record."""
-    rows = {name: np.array(values, dtype=np.float64) for name, values in measured.items()}
+    rows = {name: np.array(values, dtype=str if name == "wrong" else np.float64) for name, values in measured.items()}
     return {"replicates": replicates, "steps": np.array(steps), **rows}
 
 

@@ -43,6 +43,12 @@ class _ImageClassifier:
         """Return the gradient in float64, of the shape of `x`."""
         return self.rounded_gradient(x, Arithmetic("binary64"))  # type: ignore[attr-defined]
 
+    def error(self, x: Array) -> Array:
+        """Return the share of the test images that are put into the wrong class: `x` without its last axes."""
+        wrong = self.wrong(x)  # type: ignore[attr-defined]
+        xp = array_namespace(wrong)
+        return xp.mean(xp.astype(wrong, xp.float64), axis=-1)
+
     def _pixels(self, fmt: Format | str) -> tuple[Array, Array]:
         """Return the training pixels rounded to a format, an image a column and an image a row."""
         if self._rounded[0] != fmt:
@@ -95,15 +101,15 @@ class LogisticRegression(_ImageClassifier):
         own = xp.take(xp.reshape(z, (*z.shape[:-2], -1)), self._own, axis=-1)
         return xp.mean(xp.log(xp.sum(xp.exp(z), axis=-2)) - own, axis=-1)
 
-    def error(self, x: Array) -> Array:
-        """Return the share of the test images, unrounded, whose largest logit is not that of their class.
+    def wrong(self, x: Array) -> Array:
+        """Return which of the test images, unrounded, have their largest logit in another class: (..., test images).
 
         The lowest class wins a tie; NaN counts as the smallest logit.
         """
         xp = array_namespace(x)
         logits = matmul(x, self._test_images, largest=_WHITE)
         chosen = xp.argmax(xp.where(xp.isnan(logits), xp.full_like(logits, -math.inf), logits), axis=-2)
-        return xp.mean(xp.astype(chosen != self._test_labels, xp.float64), axis=-1)
+        return chosen != self._test_labels
 
     def rounded_gradient(self, x: Array, arithmetic: Arithmetic) -> Array:
         """Return the gradient with every operation rounded, in E3's order; pixels are rounded once, by RN."""
@@ -152,14 +158,16 @@ class TwoLayerNetwork(_ImageClassifier):
         parts = (x[..., start:end] for start, end in zip(starts, ends, strict=True))
         return [xp.reshape(part, (*x.shape[:-1], *shape)) for part, shape in zip(parts, shapes, strict=True)]
 
-    def initial(self, seed: int) -> np.ndarray:
+    def initial(self, seed: int, replicate: int = 0) -> np.ndarray:
         """Return a point to start from, as a NumPy array: Glorot-uniform weights and biases of 0.
 
         Weights are uniform between ±√(6/(inputs + outputs)) of their layer (Glorot and Bengio 2010). The words are
-        those of the replicate numbered 2³² − 1, so that they have nothing to do with the rounding of the others.
+        those of the replicate numbered 2³² − 1 less the given one, so that they have nothing to do with those by which
+        any of the first 2³¹ rounds.
         """
         pixels, units = self._images.shape[0], self._units
-        rng = Philox(seed, replicates=range(2**32 - 1, 2**32))
+        last = 2**32 - 1 - checks.integer("replicate", replicate, 0, 2**31 - 1)
+        rng = Philox(seed, replicates=range(last, last + 1))
         first = math.sqrt(6 / (pixels + units)) * (2 * rng.uniform((1, units * pixels)) - 1)
         second = math.sqrt(6 / (units + 1)) * (2 * rng.uniform((1, units)) - 1)
         return np.concatenate([first[0], np.zeros(units), second[0], np.zeros(1)])
@@ -173,14 +181,13 @@ class TwoLayerNetwork(_ImageClassifier):
         z = self._logits(x, self._images) / _WHITE
         return xp.mean(binary_cross_entropy(xp, z, self._targets), axis=-1)
 
-    def error(self, x: Array) -> Array:
-        """Return the share of the test images, unrounded, that are put into the wrong class.
+    def wrong(self, x: Array) -> Array:
+        """Return which of the test images, unrounded, are put into the wrong class: (..., test images).
 
         That is class 1 where the logit is positive; 0 and NaN are class 0.
         """
         xp = array_namespace(x)
-        chosen = xp.astype(self._logits(x, self._test_images) > 0, xp.int64)
-        return xp.mean(xp.astype(chosen != self._test_labels, xp.float64), axis=-1)
+        return xp.astype(self._logits(x, self._test_images) > 0, xp.int64) != self._test_labels
 
     def _logits(self, x: Array, images: Array) -> Array:
         """Return 255 times the logits of images of integer pixels: (..., images)."""

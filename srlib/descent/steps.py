@@ -154,9 +154,12 @@ def skeleton(
     steps: int,
     fmt: Format | str,
     eps: float | Sequence[float] = 0.0,
+    underflow: bool = True,
     record: int = 1,
 ) -> History:
-    """Run x⁺ = x − t·g − ε·ulp(x)·sign(g) in binary64 without rounding: what signed_SR_eps does in the mean (SPEC D9).
+    """Run x⁺ = x − t·g − ε·ulp(x)·w·sign(g) in binary64, unrounded: what signed_SR_eps does in the mean (SPEC D9).
+
+    w = min(1, t|g|/q) with q the smallest positive value of the format is the probability that û is not 0.
 
     Parameters
     ----------
@@ -168,6 +171,8 @@ def skeleton(
         The format whose ulp it is.
     eps : float, or sequence of float
         ε, or that of each step; 0 is gradient descent.
+    underflow : bool
+        Whether w is as above; else it is 1.
 
     Returns
     -------
@@ -182,8 +187,10 @@ def skeleton(
     stepsizes, biases = _each_step("stepsize", stepsize, steps), _each_step("eps", eps, steps)
 
     def step(x: Array, number: int) -> Array:
-        g = gradient_at(problem, x)
-        return x - stepsizes[number] * g - biases[number] * fmt.ulp(x) * array_namespace(x).sign(g)
+        xp, g = array_namespace(x), gradient_at(problem, x)
+        move = stepsizes[number] * g
+        kept = xp.clip(xp.abs(move) / fmt.smallest_subnormal, 0.0, 1.0) if underflow else 1.0
+        return x - move - biases[number] * fmt.ulp(x) * kept * xp.sign(g)
 
     return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record)
 
@@ -195,8 +202,8 @@ def unrounded_descent(
     stepsize: float | Sequence[float],
     steps: int,
     momentum: float = 0.0,
-    sign_step: float = 0.0,
-    relative_step: float = 0.0,
+    sign_step: float | Sequence[float] = 0.0,
+    relative_step: float | Sequence[float] = 0.0,
     record: int = 1,
 ) -> History:
     """Run x⁺ = x − t·g + β(x − x⁻) − (c + r|x|)·sign(g) in binary64: what a gain of rounding is to be compared with.
@@ -209,8 +216,8 @@ def unrounded_descent(
         t, or that of each step.
     momentum : float
         β, from 0 to below 1: the heavy ball (Polyak 1964).
-    sign_step, relative_step : float
-        c and r, at least 0: a step of fixed size (signSGD), and one relative to the weight.
+    sign_step, relative_step : float, or sequences of float
+        c and r, at least 0, or those of each step: of fixed size (signSGD), and relative to the weight.
 
     Returns
     -------
@@ -225,7 +232,7 @@ def unrounded_descent(
     stepsizes, momentum = _each_step("stepsize", stepsize, steps), checks.real("momentum", momentum)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum is {momentum}; must be at least 0 and below 1")
-    (fixed,), (relative,) = _each_step("sign_step", sign_step, 1), _each_step("relative_step", relative_step, 1)
+    fixed, relative = _each_step("sign_step", sign_step, steps), _each_step("relative_step", relative_step, steps)
     start = checks.float64_array("x0", x0)
     if start.shape != problem.shape:
         raise ValueError(f"x0 has shape {start.shape}; must be {problem.shape}")
@@ -233,7 +240,8 @@ def unrounded_descent(
 
     def step(x: Array, number: int) -> Array:
         g = gradient_at(problem, x)
-        moved = x - stepsizes[number] * g + momentum * (x - last[0]) - (fixed + relative * xp.abs(x)) * xp.sign(g)
+        moved = x - stepsizes[number] * g + momentum * (x - last[0])
+        moved = moved - (fixed[number] + relative[number] * xp.abs(x)) * xp.sign(g)
         last[0] = x
         return moved
 

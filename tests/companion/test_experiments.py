@@ -52,6 +52,48 @@ def test_a_comparison_has_a_row_a_replicate_of_each_scheme():
     np.testing.assert_array_equal(curves["SR"]["loss"][2], history.objective[[0, 4, 8, 9], 0])
 
 
+def test_with_starts_of_their_own_all_schemes_have_replicates_and_pieces_agree():
+    def start(numbers):
+        return np.array([START + number for number in numbers])
+
+    def run(numbers, pieces=()):
+        chosen = setups("binary8", [0.1])
+        return compare(QUADRATIC, start, chosen, rng, numbers, stepsize=0.5, steps=9, pieces=pieces)
+
+    whole = run(range(2, 6))
+    assert all(c["replicates"] == [2, 3, 4, 5] and c["loss"].shape == (4, 10) for c in whole.values())
+    alone = gradient_descent(
+        QUADRATIC, START + 4, stepsize=0.5, steps=9, fmt="binary8", gradient="RN", multiply="RN", update="RN"
+    )
+    np.testing.assert_array_equal(whole["RN"]["loss"][2], alone.objective)
+    assert plain(run(range(2, 6), [run(range(3, 5))])) == plain(whole)
+
+
+class Labelled:
+    """A quadratic that calls three images wrong where its first components are above 0, 1 and 2."""
+
+    shape, f, gradient = QUADRATIC.shape, QUADRATIC.f, QUADRATIC.gradient
+
+    def wrong(self, x):
+        return x[..., :1] > np.arange(3.0)
+
+    def error(self, x):
+        return self.wrong(x).mean(axis=-1)
+
+
+def test_wrong_images_are_bits_in_hexadecimal_digits_and_survive_a_record():
+    curves = compare(Labelled(), START, setups("binary8", [0.1]), rng, range(4), stepsize=0.5, steps=9)
+    for name, c in curves.items():
+        assert len(c["wrong"]) == len(c["error"]), name
+        for text, error in zip(c["wrong"], c["error"][:, -1], strict=True):
+            bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8)).tolist()
+            assert bits[3] == 1 and not any(bits[4:]) and sum(bits[:3]) == pytest.approx(3 * error)
+    merged = compare(
+        Labelled(), START, setups("binary8", [0.1]), rng, range(4), stepsize=0.5, steps=9, pieces=[plain(curves)]
+    )
+    assert plain(merged) == plain(curves)
+
+
 def test_pieces_are_taken_over_and_the_rest_is_run():
     whole, middle = comparison(range(6)), comparison(range(2, 4))
     planted = {name: {**c, "loss": c["loss"] + 1000} for name, c in middle.items()}

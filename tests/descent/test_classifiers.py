@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import array_api_strict
@@ -90,6 +91,7 @@ def test_the_error_counts_images_whose_largest_logit_is_elsewhere_and_the_lowest
     _, _, images, labels = small_data()
     w = np.random.default_rng(7).standard_normal((4, 3, 6))
     wrong = np.argmax(np.einsum("rcp,np->rnc", w, images.astype(float)), axis=-1) != labels
+    np.testing.assert_array_equal(logistic.wrong(w), wrong)
     np.testing.assert_array_equal(logistic.error(w), wrong.mean(axis=-1))
     assert logistic.error(np.zeros((3, 6))) == np.mean(labels != 0)
     assert logistic.error(np.full((3, 6), np.nan)) == np.mean(labels != 0)
@@ -305,6 +307,12 @@ def test_initial_weights_are_glorot_uniform_and_decided_by_the_seed(network):
     assert network.initial(12).shape == network.shape
     np.testing.assert_array_equal(network.initial(12), network.initial(12))
     assert not np.array_equal(network.initial(12), network.initial(13))
+    starts = [network.initial(12, replicate) for replicate in (0, 1, 2)]
+    np.testing.assert_array_equal(starts[0], network.initial(12))
+    moving = starts[0] != 0
+    assert all(np.all(a[moving] != b[moving]) for a, b in pairwise(starts))
+    with pytest.raises(ValueError, match=r"^replicate is -1; must be from 0"):
+        network.initial(12, -1)
 
 
 def test_initial_weights_take_the_words_of_the_last_replicate_there_is(network):

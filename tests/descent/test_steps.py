@@ -480,3 +480,22 @@ def test_unrounded_descent_of_bad_parameters_is_refused(changes, message):
     options = {"x0": np.zeros(3), "stepsize": 0.5, "steps": 3}
     with pytest.raises(ValueError, match=message):
         unrounded_descent(QUADRATIC, **(options | changes))
+
+
+def test_a_skeleton_knows_that_a_step_can_underflow():
+    """Of a step of a quarter of the smallest positive number û is 0 in three cases of four."""
+    low = Format.parse("binary8")
+    tiny = low.smallest_subnormal
+    problem = DiagonalQuadratic(np.ones(3), np.array([1.0 - tiny / 4, 1.0 - 3 * tiny, 1.0]))
+    options = {"stepsize": 1.0, "steps": 1, "fmt": low, "eps": 0.25}
+    moved = np.ones(3) - skeleton(problem, np.ones(3), **options).x
+    np.testing.assert_allclose(moved, [tiny / 4 + 0.25 * 0.25 / 4, 3 * tiny + 0.25 * 0.25, 0.0], rtol=1e-6)
+    moved = np.ones(3) - skeleton(problem, np.ones(3), **options, underflow=False).x
+    np.testing.assert_allclose(moved, [tiny / 4 + 0.25 * 0.25, 3 * tiny + 0.25 * 0.25, 0.0], rtol=1e-6)
+
+
+def test_sign_steps_may_differ_from_step_to_step():
+    start, sizes = np.array([8.0, 3.0, -1.0]), [0.25, 0.0]
+    one = unrounded_descent(QUADRATIC, start, stepsize=0.5, steps=1, sign_step=0.25).x
+    two = unrounded_descent(QUADRATIC, one, stepsize=0.5, steps=1).x
+    np.testing.assert_array_equal(unrounded_descent(QUADRATIC, start, stepsize=0.5, steps=2, sign_step=sizes).x, two)
