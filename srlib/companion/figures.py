@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_hex, to_rgb
 
 from srlib.companion.records import as_text, digest, plain, write_atomically
 from srlib.companion.statistics import mean_band
@@ -28,9 +29,9 @@ _COLOURS = {
     "skeleton": "#56B4E9",
     "longer": "#999999",
     "annealed": "#882255",
+    "heavy ball": "#882255",
+    "sign step": "#999933",
 }
-_DASHES = {0.1: "-", 0.2: (0, (5, 1.5)), 0.4: (0, (1.5, 1.2))}  # by ε
-_OTHER_DASHES = (0, (6, 1.5, 1.5, 1.5))
 _LABELS = {
     "SR_eps": r"SR$_\varepsilon$",
     "signed_SR_eps": r"signed-SR$_\varepsilon$",
@@ -65,11 +66,24 @@ def use_style() -> None:
 
 
 def scheme_style(name: str) -> dict:
-    """Return colour, dashes and label of the line of a scheme or `Setup`, such as "signed_SR_eps(0.1)"."""
+    """Return colour, dashes and label of the line of a scheme, `Setup` or control, such as "signed_SR_eps(0.1)".
+
+    The colour is darker for a larger ε.
+    """
     family, _, eps = name.removesuffix(")").partition("(")
-    dashes = _DASHES.get(float(eps), _OTHER_DASHES) if eps else "-"
     label = _LABELS.get(family, family) + (f", $\\varepsilon={eps}$" if eps else "")
-    return {"color": _COLOURS.get(family, "0.5"), "linestyle": dashes, "label": label}
+    colour = _COLOURS.get(re.sub(r" [\d.]+$", "", family), "0.5")
+    if eps:
+        colour = _shaded(colour, float(eps))
+    return {"color": colour, "linestyle": ":" if name.endswith(" 0.9") else "-", "label": label}
+
+
+def _shaded(colour, eps):
+    """Mix a colour with white where ε is below 0.2, with black where it is above."""
+    depth = np.clip(np.log2(max(eps, 0.01) / 0.2), -1.0, 1.0)
+    share, other = (0.35, "white") if depth < 0 else (0.5, "black")
+    share *= abs(depth)
+    return to_hex((1 - share) * np.array(to_rgb(colour)) + share * np.array(to_rgb(other)))
 
 
 def plot_band(axes, x, mean, half_width, name: str, **options) -> None:
@@ -108,6 +122,24 @@ def plot_curves(curves: dict, names: list[str]):
         axis.set(title=title, xlabel="epoch")
     legend_below(figure, 4)
     return figure
+
+
+def label_ends(axis, names: list[str]) -> None:
+    """Write at the right ends of the lines of some schemes, drawn in this order, the ε of each, as far apart as needed.
+
+    To be called when the limits of the axes are those to be shown.
+    """
+    low, high = axis.transAxes.inverted(), axis.transData
+    found = []
+    for line, name in zip(axis.lines, names, strict=True):
+        x, y = line.get_xdata()[-1], line.get_ydata()[-1]
+        place = low.transform(high.transform((x, y)))[1]
+        if "(" in name and 0 <= place <= 1:
+            found.append((place, name.partition("(")[2].removesuffix(")"), line.get_color()))
+    above = -1.0
+    for place, text, colour in sorted(found):
+        above = max(place, above + 0.055)
+        axis.text(1.01, above, text, color=colour, fontsize=7, va="center", transform=axis.transAxes)
 
 
 def legend_below(figure, columns: int) -> None:
