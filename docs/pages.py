@@ -7,21 +7,23 @@ from pathlib import Path
 
 import srlib
 from srlib.batch.identity import public_names
-from srlib.companion.claims import evaluate, ledger, settings_of
+from srlib.companion.claims import evaluate, ledger, settings_of, wordings
 from srlib.companion.records import load_stamped, records_in
 from srlib.companion.report import gallery, results_page
 from srlib.companion.tables import table
 
 CLAIMS = """# Claims
 
-The claims of the paper's abstract, each with the test that it must pass and tests of its limits, evaluated
-on the records of the figures. The margin is the value less its threshold. {settings}
+What the paper's abstract claims, as published and in its first version, and whether that is found here. A claim that
+passes its own test and not all tests of its limits holds under conditions; the first version leaves out "typically" and
+"on average", and so must pass them all. {settings}
 
-{claims}
+{wordings}
+
+The tests, each a number that must be above a threshold:
 
 {ledger}
 """
-COLUMNS = ("claim", "verdict", "statistic", "value", "margin", "figure")
 PROVENANCE = """# Provenance
 
 What decides each figure. The hash of the numbers is in the record beside the figure; the other is of
@@ -70,9 +72,7 @@ def write_pages(app):
 
 def claims(figures):
     found = evaluate(figures)
-    rows = [{name: row[name] for name in COLUMNS} for row in ledger(found)]
-    each = [f"**{claim.name}.** {claim.text} *{claim.verdict.capitalize()}.*" for claim in found]
-    return CLAIMS.format(settings=settings_of(figures), claims="\n\n".join(each), ledger=table(rows))
+    return CLAIMS.format(settings=settings_of(figures), wordings=table(wordings(found)), ledger=table(ledger(found)))
 
 
 def provenance(figures, batch):

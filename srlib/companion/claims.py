@@ -20,14 +20,14 @@ class Test:
 
     Attributes
     ----------
-    statistic : str
-        What it is.
+    sentence : str
+        What it says, with "{}" in the place of the value.
     value, threshold : float
     figure : str
         Name of the figure whose record it is computed from.
     """
 
-    statistic: str
+    sentence: str
     value: float
     threshold: float
     figure: str
@@ -44,15 +44,36 @@ class Test:
         """Whether it is above."""
         return bool(self.margin > 0)
 
+    @property
+    def said(self) -> str:
+        """The sentence with the value in it."""
+        return self.sentence.format(f"{self.value + 0.0:.3g}")
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, the test that it must pass, and tests of its limits: conditions under which it might fail."""
+    """A claim of the abstract, the test that it must pass, and tests of its limits: conditions where it might fail.
+
+    Attributes
+    ----------
+    name : str
+    published, first : str
+        What the published abstract says, and what its first version says. Where the first one leaves out a word such as
+        "typically", all tests must pass for it to hold.
+    test : Test
+    limits : tuple of Test
+    """
 
     name: str
-    text: str
+    published: str
+    first: str
     test: Test
     limits: tuple[Test, ...] = ()
+
+    @property
+    def tests(self) -> tuple[Test, ...]:
+        """All tests, its own first."""
+        return (self.test, *self.limits)
 
     @property
     def verdict(self) -> str:
@@ -60,6 +81,12 @@ class Claim:
         if not self.test.passed:
             return "fails"
         return "holds" if all(limit.passed for limit in self.limits) else "holds under conditions"
+
+    @property
+    def verdict_on_first(self) -> str:
+        """Say the same of the first version."""
+        stronger = any(word in self.published and word not in self.first for word in ("typically", "on average"))
+        return "fails" if stronger and self.verdict != "holds" else self.verdict
 
 
 def evaluate(figures: Path) -> list[Claim]:
@@ -90,26 +117,37 @@ def settings_of(figures: Path) -> str:
 
 
 _RECORDS = (
-    "survival descent_bias noisy_sign convergence_bound bound_limits logistic_regression neural_network stepsizes"
+    "survival descent_bias noisy_sign signs_of_the_step convergence_bound bound_limits logistic_regression "
+    "neural_network stepsizes"
 ).split()
 
 
 def ledger(claims: list[Claim]) -> list[dict]:
-    """Return a row of text for each test: a claim's own test with its verdict, then its limits.
-
-    The margin is the value less its threshold.
-    """
+    """Return a row of text for each test, the claim's own with its verdict: what was found, what it must be above."""
     return [
         {
             "claim": claim.name if test is claim.test else "",
             "verdict": claim.verdict if test is claim.test else ("passed" if test.passed else "not passed"),
-            "statistic": test.statistic,
-            "value": f"{test.value + 0.0:.3g}",
-            "margin": f"{test.margin:+.3g}",
+            "what was found": test.said,
+            "must be above": f"{test.threshold:.3g}",
             "figure": test.figure.replace("_", " "),
         }
         for claim in claims
-        for test in (claim.test, *claim.limits)
+        for test in claim.tests
+    ]
+
+
+def wordings(claims: list[Claim]) -> list[dict]:
+    """Return a row of text for each claim: both wordings of the abstract, each with its verdict."""
+    return [
+        {
+            "claim": claim.name,
+            "published": f"“{claim.published}”",
+            "is found": claim.verdict,
+            "first version": f"“{claim.first}”" if claim.first != claim.published else "the same",
+            "was found": claim.verdict_on_first,
+        }
+        for claim in claims
     ]
 
 
@@ -118,11 +156,11 @@ def as_json(claims: list[Claim]) -> str:
     found = [
         {
             "claim": claim.name,
-            "text": claim.text,
+            "published": claim.published,
             "verdict": claim.verdict,
-            "tests": [
-                asdict(test) | {"margin": test.margin, "passed": test.passed} for test in (claim.test, *claim.limits)
-            ],
+            "first": claim.first,
+            "verdict on first": claim.verdict_on_first,
+            "tests": [asdict(test) | {"margin": test.margin, "passed": test.passed} for test in claim.tests],
         }
         for claim in claims
     ]
@@ -133,20 +171,20 @@ def _c1(records):
     figure = "logistic_regression"
     stuck, moving = (records[figure][name] for name in ("RN", "SR"))
     above = stuck["loss"][0][-1] - _upper([run[-1] for run in moving["loss"]])
+    moved = 1 - _upper(np.array(moving["unmoved"])[:, -1])
     return Claim(
         "C1",
-        "With RN, low-precision gradient descent stagnates; SR prevents it.",
-        Test("E3: final loss of RN less upper limit of SR's", above, 0.0, figure),
+        "the employment of stochastic rounding schemes helps to prevent stagnation of convergence",
+        "The employment of stochastic rounding schemes helps prevent stagnation of convergence",
+        Test("In E3 the final loss of RN is {} above the upper limit of SR's.", above, 0.0, figure),
         (
             Test(
-                "E3: share of weights that RN leaves unmoved in the last epoch", stuck["unmoved"][0][-1], 0.99, figure
-            ),
-            Test(
-                "E3: share of weights that SR moves in the last epoch",
-                1 - _upper(np.array(moving["unmoved"])[:, -1]),
-                0.01,
+                "RN leaves a share of {} of the weights unmoved in the last epoch,",
+                stuck["unmoved"][0][-1],
+                0.99,
                 figure,
             ),
+            Test("in which SR moves a share of {} of them at least.", moved, 0.01, figure),
         ),
     )
 
@@ -163,15 +201,14 @@ def _c2(records):
     sampled = records["survival"]["sampled"]
     steps, shares = np.array(sampled["step"]), np.array(sampled["inside a binade"]["SR"])
     within = _limit(steps * (1 - steps), sampled["draws"]) - np.abs(shares - steps)
+    text = "Sampled frequencies of survival differ from step/gap by less than chance allows at a rate of 10⁻⁶, by {}."
     return Claim(
         "C2",
-        "SR has zero bias: a small update survives with a probability in proportion to its size.",
-        Test(
-            "survival by the kernel is nearer to step/gap than a false alarm of 10⁻⁶, by",
-            np.min(within),
-            0.0,
-            "survival",
-        ),
+        "Unbiased stochastic rounding yields zero bias by preserving small updates with probabilities proportional to "
+        "their relative magnitudes",
+        "Conventional stochastic rounding achieves zero bias by preserving small updates with probabilities "
+        "proportional to their relative magnitudes",
+        Test(text, np.min(within), 0.0, "survival"),
     )
 
 
@@ -186,23 +223,19 @@ def _c3(records):
         spread = np.array([found[name] * (1 - found[name]) for name in schemes]) + found["SR"] * (1 - found["SR"])
         return np.min(gains - _limit(spread, sampled["draws"]))
 
+    def gains(text, where):
+        return Test(text, least_gain(where), 0.0, "survival")
+
     return Claim(
         "C3",
-        "The proposed schemes give up zero bias for a larger probability of keeping a small gradient.",
-        Test(
-            "update below half a gap: signed-SR_eps survives more often than SR, by at least",
-            least_gain("inside a binade"),
-            0.0,
-            "survival",
-        ),
+        "two new stochastic rounding schemes that trade the zero bias property with a larger probability to preserve "
+        "small gradients",
+        "a new stochastic rounding scheme that trades the zero bias property with a larger probability to preserve "
+        "small gradients",
+        gains("signed-SR_eps keeps an update below half a gap more often than SR, by {} at least;", "inside a binade"),
         (
-            Test("the same from a power of two", least_gain("at a power of two"), 0.0, "survival"),
-            Test(
-                "number below half a gap: SR_eps moves it away from zero more often than SR, by at least",
-                least_gain("away from zero"),
-                0.0,
-                "survival",
-            ),
+            gains("from a power of two, by {} at least.", "at a power of two"),
+            gains("SR_eps keeps a number below half a gap more often than SR, by {} at least.", "away from zero"),
         ),
     )
 
@@ -218,15 +251,33 @@ def _c4(records):
     ]
     noisy, g = records["noisy_sign"]["every_operation"], np.array(records["noisy_sign"]["g"])
     least = min(np.min(-np.sign(g) * np.array(v)) for name, v in noisy.items() if name.startswith("signed"))
+    along = records["signs_of_the_step"]["schemes"]
+    beta = min(-_upper(-np.mean(v["beta"], axis=0)) for name, v in along.items() if name.startswith("signed"))
+    downhill_once = min(v.min() for v in downhill.values())
     return Claim(
         "C4",
-        "The bias is constant (ε times the gap), and lies in a descent direction at each iteration.",
+        "Our methods yield a constant rounding bias that, on average, lies in a descent direction",
+        "Our method yields a constant rounding bias that, at each iteration, lies in a descent direction",
         Test(
-            "least expected error downhill, in gaps", min(v.min() for v in downhill.values()), _ROUNDING, "descent_bias"
+            "Gradient rounded once: each expected error points downhill, by {} gaps at least,",
+            downhill_once,
+            _ROUNDING,
+            "descent_bias",
         ),
         (
-            Test("least share of iterates where it is ε·gap for signed-SR_eps", min(shares), 0.99, "descent_bias"),
-            Test("least expected error downhill when every operation is rounded", least, _ROUNDING, "noisy_sign"),
+            Test(
+                "and with signed-SR_eps it is ε·gap at a share of {} of the iterates.",
+                min(shares),
+                0.99,
+                "descent_bias",
+            ),
+            Test("Every operation rounded: it points downhill by {} gaps at least;", least, _ROUNDING, "noisy_sign"),
+            Test(
+                "along E3 β of the whole step is {} in the mean over epochs, lower limit.",
+                beta,
+                0.0,
+                "signs_of_the_step",
+            ),
         ),
     )
 
@@ -238,19 +289,23 @@ def _c5(records):
     least, most = min(signed, key=_eps), max(signed, key=_eps)
 
     def gains(stepsize, kind, scheme, reference="exact"):
-        gain = gain_of_bound(cases[stepsize], scheme, kind, reference)
-        who = "exact arithmetic" if reference == "exact" else reference
-        text = f"at {stepsize} {_KINDS[kind]} of {scheme} is by this share below that of {who}"
-        return Test(text, gain, 0.0, "convergence_bound")
+        whose = "exact arithmetic's" if reference == "exact" else f"{reference}'s"
+        text = (
+            f"Setting I, {stepsize.replace('=', ' = ')}: {_KINDS[kind]} of {scheme} is a share of {{}} below {whose}."
+        )
+        return Test(text, gain_of_bound(cases[stepsize], scheme, kind, reference), 0.0, "convergence_bound")
 
     def in_eight_bits(kind):
-        text = f"in {_KINDS[kind]} {most} has this share less than exact arithmetic in the lower format"
+        text = f"In eight bits {_KINDS[kind]} of {most} is a share of {{}} below exact arithmetic's."
         return Test(text, gain_of_bound(coarse, most, kind), 0.0, "bound_limits")
 
     worst = min(signed, key=lambda scheme: gain_of_bound(cases[small], scheme, "within"))
     return Claim(
         "C5",
-        "For convex problems the bias improves the convergence bound (one quadratic, bfloat16).",
+        "For convex problems, we prove that the proposed rounding methods typically have a beneficial effect on the "
+        "convergence rate of gradient descent",
+        "For convex problems, we prove that the proposed rounding method has a beneficial effect on the convergence "
+        "rate of gradient descent",
         gains(small, "within", worst),
         (
             gains(small, "bound", most),
@@ -276,12 +331,6 @@ def _stepsize(case):
 
 
 def _c6(records):
-    claim = _classifier(
-        records,
-        "C6",
-        "logistic_regression",
-        "Multinomial logistic regression in 8 bits: the proposed schemes are better than SR.",
-    )
     errors = errors_at_best(records["stepsizes"]["sweep"])
     schemes = proposed(errors)
     limits = []
@@ -289,30 +338,38 @@ def _c6(records):
         least = min(np.mean(values) for name, values in errors.items() if name.startswith(control))
         beyond = {scheme: least - _upper(errors[scheme], _each_of(schemes)) for scheme in schemes}
         best = max(beyond, key=beyond.get)
-        text = f"points of test error that {best} is below {control}, each at its best stepsize, lower limit"
+        text = f"Each at its best stepsize, {best} ends {{}} points of test error below {control}, lower limit."
         limits.append(Test(text, beyond[best], 0.0, "stepsizes"))
-    return Claim(claim.name, claim.text, claim.test, (*claim.limits, *limits))
+    said = (
+        "comparing the performances of various rounding schemes when optimizing a multinomial logistic regression model"
+    )
+    return _classifier(records, "C6", "logistic_regression", (said, said), limits)
 
 
 def _c7(records):
-    return _classifier(
-        records, "C7", "neural_network", "A simple neural network in 8 bits: the proposed schemes are better than SR."
-    )
+    said = "and when training a simple neural network with {}8-bit floating-point format"
+    return _classifier(records, "C7", "neural_network", (said.format("an "), said.format("")), ())
 
 
-def _classifier(records, name, figure, text):
+def _classifier(records, name, figure, said, further):
     curves = records[figure]
     schemes = proposed(curves)
     each = _each_of(schemes)
     gains = {scheme: _lower_gain(curves, scheme, "SR", each) for scheme in schemes}
     best, worst = max(gains, key=gains.get), min(gains, key=gains.get)
+
+    def ends(which, gain, reference):
+        text = f"{which} ends {{}} points of test error below {reference}, lower limit over replicates and images."
+        return Test(text, gain, 0.0, figure)
+
     return Claim(
         name,
-        text,
-        _gain(f"the best proposed scheme, {best},", "SR", gains[best], figure),
+        *said,
+        ends(f"At equal stepsize the best proposed scheme, {best},", gains[best], "SR"),
         (
-            _gain(f"the worst, {worst},", "SR", gains[worst], figure),
-            _gain(best, "binary32", _lower_gain(curves, best, "binary32", each), figure),
+            ends(f"The worst, {worst},", gains[worst], "SR"),
+            ends(best, _lower_gain(curves, best, "binary32", each), "binary32"),
+            *further,
         ),
     )
 
@@ -322,15 +379,6 @@ def _lower_gain(curves, scheme, reference, confidence):
     apart = final_errors(curves[scheme]) - final_errors(curves[reference])
     _, half = over_images(curves[scheme], curves[reference])
     return -max(_upper(apart, confidence), np.mean(apart) + half)
-
-
-def _gain(scheme, reference, value, figure):
-    return Test(
-        f"points of test error that {scheme} is below {reference}, lower limit over replicates and images",
-        value,
-        0.0,
-        figure,
-    )
 
 
 def _each_of(schemes):

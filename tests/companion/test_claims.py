@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from scipy.stats import norm, t
 
 from srlib.cli import main
-from srlib.companion.claims import Claim, Test, as_json, evaluate, ledger
+from srlib.companion.claims import Claim, Test, as_json, evaluate, ledger, wordings
 from srlib.companion.records import digest
 
 FIGURES = Path(__file__).parents[2] / "figures"
@@ -40,22 +40,39 @@ def verdicts(records):
 def test_a_claim_holds_under_conditions_or_fails_by_its_tests():
     passed, missed = Test("s", 1.0, 0.5, "f"), Test("s", 0.5, 0.5, "f")
     assert passed.margin == 0.5 and passed.passed and not missed.passed
-    assert Claim("C", "", passed, (passed,)).verdict == "holds"
-    assert Claim("C", "", passed, (passed, missed)).verdict == "holds under conditions"
-    assert Claim("C", "", missed, (passed,)).verdict == "fails"
+    assert Claim("C", "", "", passed, (passed,)).verdict == "holds"
+    assert Claim("C", "", "", passed, (passed, missed)).verdict == "holds under conditions"
+    assert Claim("C", "", "", missed, (passed,)).verdict == "fails"
+
+
+@pytest.mark.parametrize(
+    ("published", "limit", "verdict"),
+    [
+        ("it typically helps", 1.0, "holds"),
+        ("it typically helps", 0.0, "fails"),
+        ("it helps, on average", 0.0, "fails"),
+        ("it helps", 0.0, "holds under conditions"),
+    ],
+)
+def test_a_first_version_without_a_condition_fails_where_the_claim_needs_one(published, limit, verdict):
+    claim = Claim("C", published, "it helps", Test("s", 1.0, 0.5, "f"), (Test("s", limit, 0.5, "f"),))
+    assert claim.verdict_on_first == verdict
 
 
 def test_ledger_and_json_have_every_test_with_its_margin_and_what_became_of_it():
-    limits = Test("t", 12.3456, 0.5, "b"), Test("u", 0.25, 0.5, "b")
-    claim = Claim("C", "text", Test("s", -0.0, -1e-9, "a_figure"), limits)
+    limits = Test("{} percent", 12.3456, 0.5, "b"), Test("is {}", 0.25, 0.5, "b")
+    claim = Claim("C", "now", "then", Test("s {}.", -0.0, -1e-9, "a_figure"), limits)
     assert [list(row.values()) for row in ledger([claim])] == [
-        ["C", "holds under conditions", "s", "0", "+1e-09", "a figure"],
-        ["", "passed", "t", "12.3", "+11.8", "b"],
-        ["", "not passed", "u", "0.25", "-0.25", "b"],
+        ["C", "holds under conditions", "s 0.", "-1e-09", "a figure"],
+        ["", "passed", "12.3 percent", "0.5", "b"],
+        ["", "not passed", "is 0.25", "0.5", "b"],
     ]
-    assert {tuple(row) for row in ledger([claim])} == {("claim", "verdict", "statistic", "value", "margin", "figure")}
+    assert {tuple(row) for row in ledger([claim])} == {
+        ("claim", "verdict", "what was found", "must be above", "figure")
+    }
     (found,) = json.loads(as_json([claim]))
-    assert (found["claim"], found["text"], found["verdict"]) == ("C", "text", "holds under conditions")
+    assert (found["claim"], found["published"], found["verdict"]) == ("C", "now", "holds under conditions")
+    assert (found["first"], found["verdict on first"]) == ("then", "holds under conditions")
     assert [(test["margin"], test["passed"]) for test in found["tests"]] == [
         (1e-9, True),
         (12.3456 - 0.5, True),
@@ -63,28 +80,47 @@ def test_ledger_and_json_have_every_test_with_its_margin_and_what_became_of_it()
     ]
 
 
+def test_both_wordings_are_judged_and_said_once_where_they_are_one():
+    same = Claim("C", "it helps", "it helps", Test("s", 1.0, 0.5, "f"))
+    other = Claim("D", "it typically helps", "it helps", Test("s", 1.0, 0.5, "f"), (Test("s", 0.0, 0.5, "f"),))
+    assert [list(row.values()) for row in wordings([same, other])] == [
+        ["C", "“it helps”", "holds", "the same", "holds"],
+        ["D", "“it typically helps”", "holds under conditions", "“it helps”", "fails"],
+    ]
+
+
 def test_json_has_a_line_for_each_item_and_its_signs_as_they_are():
-    lines = as_json([Claim("C", "ε·ulp", Test("s", 1.0, 0.5, "f"))]).split("\n")
-    assert lines[:4] == ["[", " {", '  "claim": "C",', '  "text": "ε·ulp",']
+    lines = as_json([Claim("C", "ε·ulp", "", Test("s", 1.0, 0.5, "f"))]).split("\n")
+    assert lines[:4] == ["[", " {", '  "claim": "C",', '  "published": "ε·ulp",']
     assert lines[-2:] == ["]", ""]
 
 
-CLAIMED = {
-    "C1": "SR prevents",
-    "C2": "SR has zero bias",
-    "C3": "give up zero bias for a larger probability",
-    "C4": "in a descent direction",
-    "C5": "the bias improves the convergence bound",
-    "C6": "Multinomial logistic regression in 8 bits: the proposed schemes are better than SR",
-    "C7": "A simple neural network in 8 bits: the proposed schemes are better than SR",
-}
+PUBLISHED = """When implementing the gradient descent method in low precision, the employment of stochastic rounding
+schemes helps to prevent stagnation of convergence caused by the vanishing gradient effect. Unbiased stochastic rounding
+yields zero bias by preserving small updates with probabilities proportional to their relative magnitudes. This study
+provides a theoretical explanation for the stagnation of the gradient descent method in low-precision computation.
+Additionally, we propose two new stochastic rounding schemes that trade the zero bias property with a larger probability
+to preserve small gradients. Our methods yield a constant rounding bias that, on average, lies in a descent direction.
+For convex problems, we prove that the proposed rounding methods typically have a beneficial effect on the convergence
+rate of gradient descent. We validate our theoretical analysis by comparing the performances of various rounding schemes
+when optimizing a multinomial logistic regression model and when training a simple neural network with an 8-bit
+floating-point format."""
+FIRST = """The employment of stochastic rounding schemes helps prevent stagnation of convergence, due to vanishing
+gradient effect when implementing the gradient descent method in low precision. Conventional stochastic
+rounding achieves zero bias by preserving small updates with probabilities proportional to their relative
+magnitudes. In this study, we propose a new stochastic rounding scheme that trades the zero bias property
+with a larger probability to preserve small gradients. Our method yields a constant rounding bias that, at
+each iteration, lies in a descent direction. For convex problems, we prove that the proposed rounding method
+has a beneficial effect on the convergence rate of gradient descent. We validate our theoretical analysis by
+comparing the performances of various rounding schemes when optimizing a multinomial logistic regression
+model and when training a simple neural network with 8-bit floating-point format."""
 
 
-def test_each_claim_says_what_the_abstract_claims():
-    texts = {claim.name: claim.text for claim in evaluate(FIGURES)}
-    assert texts.keys() == CLAIMED.keys()
-    for name, claimed in CLAIMED.items():
-        assert claimed in texts[name]
+def test_each_claim_quotes_both_abstracts_in_their_order():
+    claims = evaluate(FIGURES)
+    for abstract, quotes in ((PUBLISHED, [c.published for c in claims]), (FIRST, [c.first for c in claims])):
+        places = [" ".join(abstract.split()).index(quote) for quote in quotes]
+        assert places == sorted(places) and all(len(quote) > 60 for quote in quotes)
 
 
 def test_each_claim_is_tested_on_figures_that_exist():
@@ -145,7 +181,7 @@ def test_a_claim_fails_where_the_numbers_do_not_support_it(records, claim, figur
 def test_the_gain_at_the_best_stepsize_is_over_each_control_at_its_own(tmp_path, control):
     def limit(numbers):
         claims = evaluate(written(tmp_path, numbers))
-        (test,) = [test for test in claims[5].limits if f"below {control}, each" in test.statistic]
+        (test,) = [test for test in claims[5].limits if f"test error below {control}," in test.sentence]
         return test.passed
 
     numbers = supporting()
@@ -172,6 +208,7 @@ def test_a_gain_must_be_larger_than_what_other_test_images_could_change(tmp_path
 SPREAD = [-0.03, 0.01, 0.02]  # of three replicates
 REFERENCE = [30.0, 33.0, 31.0]  # final errors of SR, in per cent, more different than their differences
 STEPS = [0.1, 0.49, 0.5, 0.9]  # what happens from a half on says nothing about less than a half
+SIGNED = ["signed_SR_eps(0.1)", "signed_SR_eps(0.2)"]
 PROPOSED = ["SR_eps(0.2)", "signed_SR_eps(0.2)", "both(0.2)"]
 
 
@@ -242,6 +279,11 @@ def supporting():
             "once": {"signed_SR_eps(0.1)": [-1.0, 1.0]},
             "every_operation": {"both(0.1)": [-0.1, 0.1]}
             | {f"signed_SR_eps({eps})": [eps, -eps] for eps in (0.1, 0.2)},
+        },
+        "signs_of_the_step": {
+            "epochs": [2, 9],
+            "schemes": {name: {"beta": [[2.0 + v for v in SPREAD], [4.0 + v for v in SPREAD]]} for name in SIGNED}
+            | {"SR": {"beta": [[-1.0], [-1.0]]}},
         },
         "convergence_bound": {"t=0.25": case(), "t=1": case()},
         "bound_limits": case(),
@@ -324,6 +366,12 @@ def uphill_with_noise(sign):
     return alter
 
 
+def pushed_uphill(numbers, margin):
+    """The mean over both epochs is what counts, of the least scheme."""
+    ends = with_limit(-margin)
+    numbers["schemes"]["signed_SR_eps(0.2)"]["beta"] = [[-2 * v - 1.0 for v in ends], [1.0] * len(ends)]
+
+
 def gains_little(stepsize, scheme, kind, reference="exact"):
     def alter(numbers, margin):
         numbers[stepsize][scheme][kind][-1] = numbers[stepsize][reference][kind][-1] * (1 - margin)
@@ -380,6 +428,7 @@ def close_to(control):
         ("C4", 1, "descent_bias", some_clipped, 0.005),
         ("C4", 2, "noisy_sign", uphill_with_noise(-1.0), 1e-10),
         ("C4", 2, "noisy_sign", uphill_with_noise(2.0), 1e-10),
+        ("C4", 3, "signs_of_the_step", pushed_uphill, 1e-6),
         ("C5", 0, "convergence_bound", gains_little("t=0.25", "signed_SR_eps(0.1)", "within"), 1e-6),
         ("C5", 0, "convergence_bound", gains_little("t=0.25", "signed_SR_eps(0.4)", "within"), 1e-6),
         ("C5", 1, "convergence_bound", gains_little("t=0.25", "signed_SR_eps(0.4)", "bound"), 1e-6),
@@ -403,7 +452,7 @@ def test_each_test_of_a_claim_turns_its_verdict_at_its_threshold(tmp_path, claim
     numbers = supporting()
     alter(numbers[figure], side * margin)
     claims = {found.name: found for found in evaluate(written(tmp_path, numbers))}
-    test = (claims[claim].test, *claims[claim].limits)[index]
+    test = claims[claim].tests[index]
     assert test.figure == figure
     assert test.margin == pytest.approx(side * margin, rel=1e-4)
     turned = "holds" if side == 1 else "holds under conditions" if index else "fails"
@@ -413,11 +462,11 @@ def test_each_test_of_a_claim_turns_its_verdict_at_its_threshold(tmp_path, claim
 def test_the_best_and_the_worst_proposed_scheme_are_named(tmp_path):
     *_, c6, c7 = evaluate(written(tmp_path, supporting()))
     for claim in (c6, c7):
-        named = [test.statistic for test in (claim.test, *claim.limits)]
-        assert "best proposed scheme, signed_SR_eps(0.2), is below SR" in named[0]
-        assert "worst, both(0.2), is below SR" in named[1]
-        assert "signed_SR_eps(0.2) is below binary32" in named[2]
-    assert "both(0.1) is below binary64, each at its best stepsize" in c6.limits[2].statistic
+        named = [test.sentence for test in claim.tests]
+        assert "best proposed scheme, signed_SR_eps(0.2), ends {} points of test error below SR" in named[0]
+        assert "worst, both(0.2), ends {} points of test error below SR" in named[1]
+        assert "signed_SR_eps(0.2) ends {} points of test error below binary32" in named[2]
+    assert "at its best stepsize, both(0.1) ends {} points of test error below binary64" in c6.limits[2].sentence
 
 
 @pytest.mark.parametrize("best", range(3))
@@ -430,9 +479,9 @@ def test_a_scheme_is_the_best_by_its_errors_whatever_its_name(tmp_path, best):
     named = ["SR_eps(0.1)", "signed_SR_eps(0.1)", "both(0.1)"]
     tuned[named[best]] = [{"held_out": [6.0], "error": [3.0, 3.0, 3.0]}]
     *_, c6, c7 = evaluate(written(tmp_path, numbers))
-    assert f"best proposed scheme, {PROPOSED[best]}, is below SR" in c7.test.statistic
-    assert f"worst, {PROPOSED[(best + 2) % 3]}, is below SR" in c7.limits[0].statistic
-    assert f"{named[best]} is below binary64, each at its best stepsize" in c6.limits[2].statistic
+    assert f"best proposed scheme, {PROPOSED[best]}, ends" in c7.test.sentence
+    assert f"worst, {PROPOSED[(best + 2) % 3]}, ends" in c7.limits[0].sentence
+    assert f"{named[best]} ends {{}} points of test error below binary64" in c6.limits[2].sentence
     assert c6.limits[2].value == pytest.approx(11.0 - 3.0)  # no spread
 
 
@@ -441,7 +490,7 @@ def test_srlib_claims_prints_a_table_and_writes_claims_json(records):
     result = CliRunner().invoke(main, ["claims", "--figures", str(records)])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0].split()[:3] == ["claim", "verdict", "statistic"]
+    assert lines[0].split()[:4] == ["claim", "verdict", "what", "was"]
     assert [line.split()[0] for line in lines if line.startswith("C")] == [f"C{i}" for i in range(1, 8)]
     assert (records / "claims.json").read_text() == as_json(evaluate(records))
     settings = "E3: fmt binary8, images 60000, steps 150, replicates 20"
