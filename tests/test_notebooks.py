@@ -457,8 +457,15 @@ def test_the_answer_on_the_best_rounding_has_the_numbers_of_its_record():
     numbers, said = numbers_of("best_rounding"), answer("07_exact_law")
     ends = {name: values[160] for name, values in numbers["by_horizon"].items()}
     assert ends["threshold"] == pytest.approx(ends["any policy"], rel=1e-6)
-    assert f"after 160 steps: {ends['threshold']:.5f}; SR {ends['SR']:.5f}," in said
-    assert f"signed-SR$_{{0.1}}$ {ends['signed_SR_eps(0.1)']:.4f})" in said
+    assert f"after 160 steps is {ends['threshold']:.5f}, where SR has {ends['SR']:.5f}" in said
+    assert f"and signed-SR$_{{0.1}}$ {ends['signed_SR_eps(0.1)']:.4f}." in said
+    steps, sixteenth = numbers["steps_to_minimiser"], numbers["stepsizes"].index(0.0625)
+    always, any_policy, sr = (steps[name][sixteenth] for name in ("downhill", "any policy", "SR"))
+    assert (
+        f"Always downhill takes {always:.1f} steps to the minimiser, any policy {any_policy:.1f} and SR {sr:.0f};"
+        in said
+    )
+    assert f"RN with $t=1/L$ takes {steps['RN, $t=1/L$']:.2f}." in said
 
 
 def test_the_answer_on_which_bias_has_the_numbers_of_its_record():
