@@ -166,7 +166,7 @@ def distance(x: Array, y: Array) -> Array:
     return xp.sqrt(xp.sum((x - y) ** 2, axis=-1))
 
 
-def matrix_with_spectrum(eigenvalues: Array, seed: int) -> np.ndarray:
+def matrix_with_spectrum(eigenvalues: Array, seed: int | None) -> np.ndarray:
     """Return a dense symmetric matrix with the given eigenvalues, as a NumPy array of shape (n, n).
 
     Its eigenvectors are those of the discrete cosine transform; the seed decides the order of the eigenvalues and signs
@@ -175,17 +175,20 @@ def matrix_with_spectrum(eigenvalues: Array, seed: int) -> np.ndarray:
     Parameters
     ----------
     eigenvalues : float64 array of shape (n,)
-    seed : int
+    seed : int or None
+        If None, the eigenvectors are smooth: eigenvalue i is that of the cosine with i half-waves.
     """
     eigenvalues = np.asarray(checks.float64_array("eigenvalues", eigenvalues))
-    n, rng = len(eigenvalues), Philox(seed)
+    n = len(eigenvalues)
     with mpmath.workprec(100):
         cosines = np.array([float(mpmath.cospi(mpmath.mpf(k) / (2 * n))) for k in range(4 * n)])
     i = np.arange(n)
     vectors = cosines[np.outer(2 * i + 1, i) % (4 * n)] * np.where(i > 0, math.sqrt(2 / n), math.sqrt(1 / n))
-    vectors *= np.where(rng.uniform((n, 1)) < 0.5, -1.0, 1.0)
-    order = np.argsort(rng.uniform((n,)), kind="stable")
-    product = matmul(vectors * eigenvalues[order], np.ascontiguousarray(vectors.T), 0.0)
+    if seed is not None:
+        rng = Philox(seed)
+        vectors *= np.where(rng.uniform((n, 1)) < 0.5, -1.0, 1.0)
+        eigenvalues = eigenvalues[np.argsort(rng.uniform((n,)), kind="stable")]
+    product = matmul(vectors * eigenvalues, np.ascontiguousarray(vectors.T), 0.0)
     return (product + product.T) / 2
 
 
