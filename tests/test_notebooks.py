@@ -470,11 +470,25 @@ def test_the_answer_on_the_best_rounding_has_the_numbers_of_its_record():
 
 def test_the_answer_on_which_bias_has_the_numbers_of_its_record():
     ratios, said = numbers_of("which_eps"), answer("11_rate_and_floor")
-    cases = {name: np.concatenate([part[name] for part in ratios.values()]) for name in ratios["quadratic"]}
-    mean = {name: np.exp(np.mean(np.log(values))) for name, values in cases.items()}
-    assert f"Over {len(cases['SR'])} cases" in said and f"within a factor of {mean['ε = 0.9']:.2f} of the best" in said
-    assert f"SR of {mean['SR']:.1f} (geometric means)" in said and f"helps little ({mean['annealed']:.2f})" in said
-    assert f"({mean['threshold']:.2f}; a policy that knows everything: {mean['any policy']:.2f})" in said
+    cases = {
+        name: np.concatenate([np.array(part[name], dtype=float) for part in ratios.values()])
+        for name in ratios["quadratic"]
+    }
+
+    def mean(name, chosen=slice(None)):
+        return np.exp(np.mean(np.log(cases[name].reshape(-1, 4)[:, chosen])))  # four horizons
+
+    long, short = slice(2, 4), slice(0, 2)
+    assert f"ends at {mean('annealed', long):.2f} times the $f$ of the best constant" in said
+    assert f"a constant 0.9 at {mean('ε = 0.9', long):.2f} times, SR at {mean('SR', long):.1f} times" in said
+    assert f"(geometric means of {len(cases['SR']) // 2} cases)" in said
+    three = f"({mean('ε = 0.9', short):.2f}; annealed {mean('annealed', short):.2f}, SR {mean('SR', short):.1f})"
+    assert f"a constant 0.9 is the best {three}" in said
+    assert f"ends at {mean('threshold'):.2f} times (all {len(cases['SR'])} cases; a policy" in said
+    assert f"knows everything at {mean('any policy'):.2f})" in said
+    nearest = {kind: np.array(part["RN, t = 1/L"], dtype=float) for kind, part in ratios.items()}
+    means = [np.exp(np.mean(np.log(values))) for values in nearest.values() if np.all(np.isfinite(values))]
+    assert f"at {min(means):.2f} to {max(means):.2f} times where it does not diverge" in said
 
 
 def test_the_answer_on_stagnation_has_the_numbers_of_its_record():
