@@ -121,7 +121,7 @@ def draw_rounding(found: dict, scheme: Scheme):
     style = scheme_style(str(scheme))
     lower, upper = found["lower"], found["upper"]
     curve.plot([lower, upper], [0, 1], color="0.6", ls=":", lw=1, label="SR")
-    curve.plot(found["at"], found["scheme"], **style | {"linestyle": "-"})
+    curve.plot(found["at"], found["scheme"], **style)
     curve.plot(found["at"], found["realised"], color="k", lw=0.7, label="with these bits")
     curve.plot(found["x"], found["up"], "ko", ms=5)
     curve.set(title="probability of rounding up", xlabel="$x$", ylabel="P(up)", ylim=(-0.05, 1.05))
