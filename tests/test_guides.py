@@ -41,7 +41,7 @@ ADDED = {
 }
 ELSEWHERE = {"conda env create -f environment.yml"}  # no conda here; test_packaging compares the file with the lock
 SAID = {
-    "srlib list": "13_explorer",
+    "srlib list": "14_explorer",
     "srlib regenerate --dry-run": "01_rounding_schemes",
     "srlib restamp --jobs 2": "01_rounding_schemes  up to date",
     "srlib verify build": "of {jobs} are as they were made",
@@ -106,7 +106,7 @@ def checkout(tmp_path_factory):
 @pytest.mark.parametrize("command", [command for command in PROGRAMS if command not in ELSEWHERE])
 def test_a_command_does_what_the_guide_says(checkout, command):
     if command.endswith(("verify build", "build/figures")) and not (checkout / "build" / "figures").exists():
-        run(checkout, ["srlib", "regenerate", "13", "--profile", "paper", "--out", "build"])
+        run(checkout, ["srlib", "regenerate", "14", "--profile", "paper", "--out", "build"])
     words = [word.replace("/path/to/fashion", str(checkout / "fashion")) for word in shlex.split(command)]
     words = [found for word in words for found in (glob(word, root_dir=checkout) if "*" in word else [word])]
     place = ROOT if words[0] == "pip" else checkout

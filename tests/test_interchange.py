@@ -10,7 +10,7 @@ import pytest
 
 from srlib import Format, Philox, round_to
 
-CELLS = json.loads((Path(__file__).parents[1] / "notebooks" / "12_your_own_problem.ipynb").read_text())["cells"]
+CELLS = json.loads((Path(__file__).parents[1] / "notebooks" / "13_your_own_problem.ipynb").read_text())["cells"]
 (TORCH_CELL,) = (
     "".join(c["source"]) for c in CELLS if c["cell_type"] == "code" and "import torch" in "".join(c["source"])
 )

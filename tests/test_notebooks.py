@@ -136,7 +136,7 @@ def regenerate(out, jobs, notebooks=tuple(DECLARED), options=(), **parameters):
 
 
 def test_a_batch_stamps_records_with_the_identity_of_code_parameters_and_data(tmp_path):
-    notebooks = [notebook for notebook in DECLARED if notebook.path.stem[:2] in ("01", "05")]
+    notebooks = [notebook for notebook in DECLARED if subject(notebook) in ("rounding_schemes", "logistic_regression")]
     result = regenerate(tmp_path, 2, notebooks)
     assert result.exit_code == 0, result.output
     made = [
@@ -238,21 +238,35 @@ AXES = {
     ],
 }
 FEW_VALUES = {"bfloat16": "binary8", "binary16": "fixed(5,3)"}  # where a notebook lists states of chains
-LARGEST_STEPSIZE = {"02": 1.0, "04": 1.0, "07": 1.0, "10": 1.0, "11": 0.5}
-TURNS = {"11": (0, 3)}  # five seconds each
-GRID = [(notebook, turn) for notebook in DECLARED for turn in TURNS.get(notebook.path.stem[:2], range(4))]
+LARGEST_STEPSIZE = dict.fromkeys(("stagnation", "convergence_bound", "exact_law", "sharper_bounds"), 1.0)
+LARGEST_STEPSIZE["rate_and_floor"] = 0.5
+TURNS = {"rate_and_floor": (0, 3)}  # five seconds each
+
+
+def subject(notebook):
+    """What a notebook is called after its number."""
+    return notebook.path.stem[3:]
+
+
+def on(name):
+    """The notebook on a subject."""
+    (found,) = [notebook for notebook in DECLARED if subject(notebook) == name]
+    return found
+
+
+GRID = [(notebook, turn) for notebook in DECLARED for turn in TURNS.get(subject(notebook), range(4))]
 
 
 def grid_point(notebook, turn):
     """The parameters of a run, and what data it is on."""
-    place, number = DECLARED.index(notebook), notebook.path.stem[:2]
+    place = DECLARED.index(notebook)
     chosen = {axis: many[(turn + place // (1 + k)) % 4] for k, (axis, many) in enumerate(AXES.items())}
     fmt, eps, t, problem, data = chosen.values()
-    if number in ("07", "11"):
+    if subject(notebook) in ("exact_law", "rate_and_floor"):
         fmt = FEW_VALUES.get(fmt, fmt)
     if notebook not in SEVERAL and isinstance(eps, list):
         eps = eps[-1]
-    t = min(t, LARGEST_STEPSIZE.get(number, t))
+    t = min(t, LARGEST_STEPSIZE.get(subject(notebook), t))
     given = {"fmt": fmt, "low_fmt": fmt if turn % 2 else "e4m3", "eps": eps, "schedules": [[0.2, 0.05]]}
     return given | dict.fromkeys(("stepsize", "low_stepsize", "stepsizes"), t) | problem, data
 
@@ -271,19 +285,19 @@ def test_it_runs_to_its_last_figure_on_other_data_problems_stepsizes_formats_and
 
 
 WHERE_A_FINDING_FAILS = {
-    "04": {"dimension": 1},
-    "05": {"fmt": "bfloat16", "images": 100, "steps": 10},
-    "06": {"stepsize": 0.5, "images": 100, "steps": 10},
-    "08": {"terms": 100},
-    "10": {"fmt": "binary8", "low_fmt": "e4m3", "dimension": 10, "steps": 30},
+    "convergence_bound": {"dimension": 1},
+    "logistic_regression": {"fmt": "bfloat16", "images": 100, "steps": 10},
+    "neural_network": {"stepsize": 0.5, "images": 100, "steps": 10},
+    "beyond_descent": {"terms": 100},
+    "sharper_bounds": {"fmt": "binary8", "steps": 30},
+    "where_the_bias_pays": {"fmt": "binary8", "low_fmt": "e4m3", "dimension": 10, "steps": 30},
 }
 
 
-@pytest.mark.parametrize("number", WHERE_A_FINDING_FAILS)
-def test_it_ends_with_its_figures_where_a_finding_does_not_hold(execute, tmp_path, number):
-    (notebook,) = [notebook for notebook in DECLARED if notebook.path.stem.startswith(number)]
-    execute(notebook, **WHERE_A_FINDING_FAILS[number])
-    assert {path.stem for path in tmp_path.glob("*.json")} == set(notebook.figures)
+@pytest.mark.parametrize("name", WHERE_A_FINDING_FAILS)
+def test_it_ends_with_its_figures_where_a_finding_does_not_hold(execute, tmp_path, name):
+    execute(on(name), **WHERE_A_FINDING_FAILS[name])
+    assert {path.stem for path in tmp_path.glob("*.json")} == set(on(name).figures)
 
 
 NONSENSE = {
@@ -318,25 +332,24 @@ def test_the_command_says_in_one_line_that_a_parameter_makes_no_sense(tmp_path, 
 
 
 BEYOND = {
-    "06": ("classes", [3, 3], "classes is [3, 3]; must be two different integers"),
-    "02": ("stepsize", 1.5, "stepsize is 1.5; must be at most 1"),
-    "07": ("stepsize", 1.5, "stepsize is 1.5; must be at most 1"),
-    "08": ("largest_power", 5, "largest_power is 5.0; must be at least 6"),
-    "11": ("stepsizes", [0.5, 1.0], "stepsizes is 1.0; must be below 1"),
+    "neural_network": ("classes", [3, 3], "classes is [3, 3]; must be two different integers"),
+    "stagnation": ("stepsize", 1.5, "stepsize is 1.5; must be at most 1"),
+    "exact_law": ("stepsize", 1.5, "stepsize is 1.5; must be at most 1"),
+    "beyond_descent": ("largest_power", 5, "largest_power is 5.0; must be at least 6"),
+    "rate_and_floor": ("stepsizes", [0.5, 1.0], "stepsizes is 1.0; must be below 1"),
 }
-TOO_MANY = {
-    n: ("fmt", "binary32", "fmt is binary32, of some 4278190080 values") for n in "00 01 02 03 10 11 13".split()
-}
-TOO_MANY["07"] = ("fmt", "bfloat16", "fmt is bfloat16, of some 65280 values; must have at most 4096")
-TOO_NARROW = {n: ("fmt", "fixed(2,2)", "fmt is fixed(2,2), whose largest value is 3.75") for n in ("07", "11")}
-ALL_BEYOND = [(number, *case) for cases in (BEYOND, TOO_MANY, TOO_NARROW) for number, case in cases.items()]
+LISTED = "index rounding_schemes stagnation descent_bias sharper_bounds rate_and_floor explorer".split()
+TOO_MANY = dict.fromkeys(LISTED, ("fmt", "binary32", "fmt is binary32, of some 4278190080 values"))
+TOO_MANY["exact_law"] = ("fmt", "bfloat16", "fmt is bfloat16, of some 65280 values; must have at most 4096")
+NARROW = ("fmt", "fixed(2,2)", "fmt is fixed(2,2), whose largest value is 3.75")
+TOO_NARROW = dict.fromkeys(("exact_law", "rate_and_floor"), NARROW)
+ALL_BEYOND = [(where, *case) for cases in (BEYOND, TOO_MANY, TOO_NARROW) for where, case in cases.items()]
 
 
-@pytest.mark.parametrize(("number", "name", "value", "message"), ALL_BEYOND)
-def test_what_a_notebook_cannot_take_is_refused_before_it_computes_anything(execute, number, name, value, message):
-    (notebook,) = [notebook for notebook in DECLARED if notebook.path.stem.startswith(number)]
+@pytest.mark.parametrize(("where", "name", "value", "message"), ALL_BEYOND)
+def test_what_a_notebook_cannot_take_is_refused_before_it_computes_anything(execute, where, name, value, message):
     with pytest.raises(ValueError) as refused:
-        execute(notebook, **{name: value})
+        execute(on(where), **{name: value})
     assert str(refused.value).startswith(message)
     called = [entry.name for entry in refused.traceback]
     assert {"format", "number", "numbers", "pair"} & set(called)
@@ -377,10 +390,9 @@ def test_papermill_runs_it_from_anywhere_and_figures_go_to_the_checkout(tmp_path
     assert not list(tmp_path.parent.glob("build")) and not list(tmp_path.parent.glob("data"))
 
 
-def answer(stem):
-    """The first cell of a notebook, in one line."""
-    (path,) = [notebook.path for notebook in DECLARED if notebook.path.stem == stem]
-    return " ".join(nbformat.read(path, as_version=4).cells[0].source.split())
+def answer(name):
+    """The first cell of the notebook on a subject, in one line."""
+    return " ".join(nbformat.read(on(name).path, as_version=4).cells[0].source.split())
 
 
 def numbers_of(figure):
@@ -394,7 +406,7 @@ def test_the_answer_of_the_bound_has_the_numbers_of_its_record():
     def three(case, kind, digits):
         return [f"{case[name][kind][-1]:.{digits}f}" for name in ("exact", "SR", "signed_SR_eps(0.4)")]
 
-    said = answer("04_convergence_bound")
+    said = answer("convergence_bound")
     exact, unbiased, biased = three(small, "within", 1)
     (longer,) = [name for name in small if name.startswith("exact, t=0")]
     times, as_long = float(longer.partition("=")[2]) / 0.0625, small[longer]["within"][-1]
@@ -411,7 +423,7 @@ def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
     (slow, _, _), (fast, _, _), (noisy, _, _) = rows = [
         (case["worst case"][-1], case["D5"][-1], case["steps"][-1]) for case in list(worst.values())[:3]
     ]
-    said = answer("10_sharper_bounds")
+    said = answer("sharper_bounds")
     assert {steps for _, _, steps in rows} == {40}
     assert f"it is {slow:.4g} for exact descent with $t=\\frac14$, where D5 says {rounded_up(rows[0][1], 4)}" in said
     assert f"($t=1$: {fast:.4g}, {rounded_up(rows[1][1], 4)})" in said
@@ -432,7 +444,7 @@ def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
 
 def test_the_answer_on_where_the_bias_pays_has_the_numbers_of_its_record():
     numbers = numbers_of("where_the_bias_pays")
-    cases, said = numbers["map"], answer("14_where_the_bias_pays")
+    cases, said = numbers["map"], answer("where_the_bias_pays")
     cells = [cell for row in cases.values() for cell in row.values()]
     clear = {kind: sum(c[kind]["ratio"] + c[kind]["half"] < 1 for c in cells) for kind in ("SR", "signed")}
     assert f"({clear['SR']} of the {len(cells)} cases" in said and f"does in {clear['signed']}:" in said
@@ -454,7 +466,7 @@ def test_the_answer_on_where_the_bias_pays_has_the_numbers_of_its_record():
 
 
 def test_the_answer_on_the_best_rounding_has_the_numbers_of_its_record():
-    numbers, said = numbers_of("best_rounding"), answer("07_exact_law")
+    numbers, said = numbers_of("best_rounding"), answer("exact_law")
     ends = {name: values[160] for name, values in numbers["by_horizon"].items()}
     assert ends["threshold"] == pytest.approx(ends["any policy"], rel=1e-6)
     assert f"after 160 steps is {ends['threshold']:.5f}, where SR has {ends['SR']:.5f}" in said
@@ -469,7 +481,7 @@ def test_the_answer_on_the_best_rounding_has_the_numbers_of_its_record():
 
 
 def test_the_answer_on_which_bias_has_the_numbers_of_its_record():
-    ratios, said = numbers_of("which_eps"), answer("11_rate_and_floor")
+    ratios, said = numbers_of("which_eps"), answer("rate_and_floor")
     cases = {
         name: np.concatenate([np.array(part[name], dtype=float) for part in ratios.values()])
         for name in ratios["quadratic"]
@@ -492,7 +504,7 @@ def test_the_answer_on_which_bias_has_the_numbers_of_its_record():
 
 
 def test_the_answer_on_stagnation_has_the_numbers_of_its_record():
-    runs, said = numbers_of("stagnation"), answer("02_stagnation")
+    runs, said = numbers_of("stagnation"), answer("stagnation")
     after = {name: run["distance"][20] for name, run in runs.items()}
     assert after["RN"] == runs["RN"]["distance"][-1] == 3584 - 1024
     assert f"SR is at a mean distance of {after['SR']:.0f} from" in said and f"({after['binary32']:.0f})" in said
