@@ -213,7 +213,7 @@ def draw_run(found: dict, scheme: Scheme, minimiser: float):
     steps = np.arange(len(k) + 1) - 0.5
     mesh = left.pcolormesh(steps, edges, found["law"].T, cmap="Greys", vmin=0, vmax=0.6, rasterized=True)
     left.plot(k, found["run"], color="#E69F00", lw=1, marker=".", ms=3, label="one run")
-    left.axhline(minimiser, color="#0072B2", lw=0.9, ls=":", label="$x^*$")
+    left.axhline(minimiser, color="#D55E00", lw=1.2, ls=":", label="$x^*$")
     left.grid(False)
     left.set(xlabel="step $k$", ylabel=r"value of $\hat x_k$")
     figure.colorbar(mesh, ax=left, label="probability", extend="max")

@@ -32,6 +32,7 @@ _COLOURS = {
     "heavy ball": "#882255",
     "sign step": "#999933",
 }
+_DASHES = {"binary32": (0, (4, 3)), "both": "--", "heavy ball 0.9": ":"}  # on others that they coincide with
 _LABELS = {
     "SR_eps": r"SR$_\varepsilon$",
     "signed_SR_eps": r"signed-SR$_\varepsilon$",
@@ -75,7 +76,7 @@ def scheme_style(name: str) -> dict:
     colour = _COLOURS.get(re.sub(r" [\d.]+$", "", family), "0.5")
     if eps:
         colour = _shaded(colour, float(eps))
-    return {"color": colour, "linestyle": ":" if name.endswith(" 0.9") else "-", "label": label}
+    return {"color": colour, "linestyle": _DASHES.get(family, "-"), "label": label}
 
 
 def _shaded(colour, eps):
