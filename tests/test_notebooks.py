@@ -50,8 +50,21 @@ def test_it_has_been_run_from_top_to_bottom(path):
 def test_outputs_have_no_warnings_errors_timings_or_paths(path):
     assert [o for o in outputs(path) if o.output_type == "error" or o.get("name") == "stderr"] == []
     notebook = nbformat.read(path, as_version=4)
-    assert all(cell.metadata.keys() <= {"tags"} for cell in notebook.cells)
+    assert all(cell.metadata.keys() <= {"tags", "jupyter"} for cell in notebook.cells)
     assert not re.search(r"/(home|root|usr|tmp|work|Users)/", path.read_text())
+
+
+@each_notebook
+def test_code_is_folded_that_is_longer_than_a_reader_wants_but_for_parameters_and_what_one_copies(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            tags = cell.metadata.get("tags", [])
+            folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+            assert folded == ("hide-input" in tags)  # in JupyterLab as on the site
+            if "parameters" in tags:
+                assert not folded
+            elif not path.stem.endswith("your_own_problem"):
+                assert folded == (len(cell.source.splitlines()) > 8)
 
 
 @each_notebook
