@@ -111,10 +111,12 @@ def package():
 
 
 def link_to_the_reference(app, name, source):
-    """Let links of notebooks to modules lead to the pages of these."""
-    if name.startswith("notebooks/"):
-        pattern = r"\]\(\.\./srlib/([\w/]+)\.py\)"
-        source[0] = re.sub(pattern, lambda link: f"](../api/{link[1].replace('/', '.')}.md)", source[0])
+    """Let links to modules and to the docs, which lie elsewhere in the repository, lead to pages of the site."""
+    up = "../" if name.startswith("notebooks/") else ""
+    pattern = r"\]\((?:\.\./)?srlib/([\w/]+)\.py\)"
+    text = re.sub(pattern, lambda link: f"]({up}api/{link[1].replace('/', '.')}.md)", source[0])
+    text = re.sub(r"\]\((?:\.\./)?docs/", f"]({up}", text)
+    source[0] = text.replace("](../notebooks/", "](notebooks/") if name == "specification" else text
 
 
 def leave_equations(app, doctree):
@@ -137,4 +139,9 @@ def keep_mathematics(app, what, name, obj, options, lines):
             kept[-1] += f" {line}"
         else:
             kept.append(line)
-    lines[:] = [re.sub(r"(?<!\\)([|*])", r"\\\1", line) for line in kept]
+    plain = [re.sub(r"(?<!\\)([|*])", r"\\\1", line) for line in kept]
+    lines[:] = [re.sub(r"SPEC ([CDE]\d+p?)", _defined, line) for line in plain]
+
+
+def _defined(found):
+    return f"`{found[1]} <../specification.html#{found[1].lower()}>`__"

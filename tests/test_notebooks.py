@@ -522,3 +522,17 @@ def test_the_answer_on_stagnation_has_the_numbers_of_its_record():
     assert after["RN"] == runs["RN"]["distance"][-1] == 3584 - 1024
     assert f"SR is at a mean distance of {after['SR']:.0f} from" in said and f"({after['binary32']:.0f})" in said
     assert f"signed-SR$_{{0.4}}$ at {after['signed_SR_eps(0.4)']:.1f}." in said
+
+
+SPECIFICATION = (ROOT / "docs" / "specification.md").read_text()
+
+
+def test_the_specification_explains_every_claim_derivation_and_experiment_and_each_is_linked_once_from_its_notebook():
+    explained = re.findall(r"^### ([CDE]\d+p?)", SPECIFICATION, re.MULTILINE)
+    sources = [ROOT / "README.md", ROOT / "RESULTS.md", *ROOT.glob("srlib/**/*.py"), *NOTEBOOKS]
+    letters = re.compile(r"\b(?:C[1-7]|D(?:[1-9]|1[01])p?|E[1-4])\b")
+    assert {found for path in sources for found in letters.findall(path.read_text())} <= set(explained)
+    anchors = {heading.lower().replace(" ", "-") for heading in re.findall(r"^### (.+)$", SPECIFICATION, re.MULTILINE)}
+    for path in NOTEBOOKS[1:]:
+        linked = re.findall(r"specification\.md#([\w-]+)\)", nbformat.read(path, as_version=4).cells[0].source)
+        assert linked and set(linked) <= anchors
