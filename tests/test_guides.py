@@ -1,4 +1,4 @@
-"""Every command of README and CONTRIBUTING is run, those that take long or need a cluster as far as `--dry-run` goes.
+"""Every command of the guides is run, those that take long or need a cluster as far as `--dry-run` goes.
 
 `make lint` and `make test` are what runs the tests; of the other targets, `make` says what it would run.
 """
@@ -55,7 +55,7 @@ pytestmark = pytest.mark.xdist_group("guides")
 def commands() -> list[str]:
     """The commands in the guides, without their comments and the directory of the environment."""
     found = []
-    for guide in ("README.md", "CONTRIBUTING.md"):
+    for guide in ("README.md", "CONTRIBUTING.md", "docs/kernels.md", "docs/batches.md", "docs/refresh.md"):
         text = (ROOT / guide).read_text()
         blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.S)
         found += [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
@@ -83,14 +83,14 @@ def test_make_knows_its_targets_and_variables(command):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A directory like that of the repository, to write in: figures, a notebook, the README's sweep, other images."""
+    """A directory like that of the repository, to write in: figures, a notebook, the guide's sweep, other images."""
     place = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "figures", place / "figures", ignore=shutil.ignore_patterns("*.pdf", "*.png"))
     (place / "notebooks").mkdir()
     (place / "tests").mkdir()
     (place / "tests" / "test_rounding.py").write_text("def test_it():\n    pass\n")
     shutil.copy(ROOT / "notebooks" / "01_rounding_schemes.ipynb", place / "notebooks")
-    (sweep,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    (sweep,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "batches.md").read_text(), flags=re.S)
     (place / "sweep.yml").write_text(sweep)
     rng = np.random.default_rng(1)
     (place / "fashion").mkdir()

@@ -98,7 +98,7 @@ def test_the_citation_names_the_version_that_is_installed():
 
 
 def test_the_example_of_the_readme_runs():
-    example, _ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
     names = {}
     exec(example, names)
     assert names["rng"].draws == 2
