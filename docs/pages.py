@@ -116,7 +116,7 @@ def link_to_the_reference(app, name, source):
     pattern = r"\]\((?:\.\./)?srlib/([\w/]+)\.py\)"
     text = re.sub(pattern, lambda link: f"]({up}api/{link[1].replace('/', '.')}.md)", source[0])
     text = re.sub(r"\]\((?:\.\./)?docs/", f"]({up}", text)
-    source[0] = text.replace("](../notebooks/", "](notebooks/") if name == "specification" else text
+    source[0] = text if "/" in name else text.replace("](../", "](")  # docs lie at the root of the site
 
 
 def leave_equations(app, doctree):
