@@ -122,7 +122,7 @@ def draw_rounding(found: dict, scheme: Scheme):
     lower, upper = found["lower"], found["upper"]
     curve.plot([lower, upper], [0, 1], color="0.6", ls=":", lw=1, label="SR")
     curve.plot(found["at"], found["scheme"], **style)
-    curve.plot(found["at"], found["realised"], color="k", lw=0.7, label="with these bits")
+    curve.plot(found["at"], found["realised"], color="#882255", lw=0.9, label="with these bits")
     curve.plot(found["x"], found["up"], "ko", ms=5)
     curve.set(title="probability of rounding up", xlabel="$x$", ylabel="P(up)", ylim=(-0.05, 1.05))
     heights = 1 - found["up"], found["up"]
@@ -178,6 +178,8 @@ def one_run(
     """
     fmt, scheme = Format.parse(fmt), scheme_of(scheme, eps)
     checks.choice("objective", objective, objectives(0.0))
+    if not abs(minimiser) <= fmt.largest:
+        raise ValueError(f"minimiser is {minimiser}; must be between ±{fmt.largest:g}, the largest of {fmt}")
     problem, rng = objectives(float(minimiser))[objective], Philox(seed, bits=bits)
     names = dict.fromkeys([*_COMPARED, str(scheme)])
     laws = {name: exact_law(problem, fmt, stepsize, bits=bits, **_sites(name)) for name in names}

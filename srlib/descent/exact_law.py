@@ -45,7 +45,9 @@ class ExactLaw:
         """Return the index of a value; raise ValueError if it is no state."""
         same = np.flatnonzero((self.values == x) | (np.isnan(self.values) & np.isnan(x)))
         if len(same) == 0:
-            raise ValueError(f"x is {x!r}; must be one of the {len(self.values)} values of the chain")
+            raise ValueError(
+                f"x is {x!r}; must be one of the {len(self.values)} values of the chain{_beside(self.values, x)}"
+            )
         return int(same[0])
 
     def distributions(self, x0: float, steps: int) -> Iterator[np.ndarray]:
@@ -379,3 +381,10 @@ def _can_reach(matrix: Array, targets: Array) -> np.ndarray:
     found = np.zeros(beyond + 1, dtype=bool)
     found[breadth_first_order(graph, beyond, return_predecessors=False)] = True
     return found[:beyond]
+
+
+def _beside(values, x):
+    """Return in words which of some values are next to a number."""
+    finite = np.sort(values[np.isfinite(values)])
+    above = int(np.searchsorted(finite, x))
+    return ", such as " + " and ".join(f"{value:g}" for value in finite[max(above - 1, 0) : above + 1])

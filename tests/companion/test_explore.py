@@ -1,5 +1,7 @@
 """What the explorer computes, against rounding and descent themselves, and its controls without a browser."""
 
+import re
+
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
@@ -126,3 +128,17 @@ def test_a_value_that_makes_no_sense_is_answered_in_place_of_the_figure(monkeypa
     (near,) = (widget for widget in grid.children if widget.description == "near")
     near.value = 1e9
     assert "near is 1000000000.0; must be" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"start": 4.1}, "x is 4.1; must be one of the 247 values of the chain, such as 4 and 5"),
+        ({"start": 1e6}, "x is 1000000.0; must be one of the 247 values of the chain, such as 57344"),
+        ({"minimiser": 1e6}, "minimiser is 1000000.0; must be between ±57344, the largest of binary8"),
+        ({"minimiser": float("nan")}, "minimiser is nan; must be between ±57344"),
+    ],
+)
+def test_a_start_between_values_and_a_minimiser_out_of_range_are_refused_in_words(changed, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        one_run(**RUN | changed)
