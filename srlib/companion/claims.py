@@ -377,7 +377,7 @@ def _classifier(records, name, figure, said, further):
 def _lower_gain(curves, scheme, reference, confidence):
     """Return the lower limit of a gain, the less of those over replicates and over test images."""
     apart = final_errors(curves[scheme]) - final_errors(curves[reference])
-    _, half = over_images(curves[scheme], curves[reference])
+    _, half = over_images(curves[scheme], curves[reference], confidence)
     return -max(_upper(apart, confidence), np.mean(apart) + half)
 
 

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from scipy.special import ndtri
 
-from srlib.companion.statistics import holm, plus_minus
+from srlib.companion.statistics import CONFIDENCE, holm, plus_minus
 
 
 def summary(curves: Mapping[str, Mapping], levels: Sequence[float]) -> list[dict]:
@@ -78,12 +79,13 @@ def differences(curves: Mapping[str, Mapping], reference: str = "SR") -> dict[st
 def paired(curves: Mapping[str, Mapping], reference: str = "SR") -> list[dict]:
     """Return `differences` as rows of text: mean, half-widths of its two 95% confidence intervals, p-value, verdict.
 
-    The first interval is over replicates, the second over test images. "Better" and "worse" are said where both exclude
-    0 and p, which is adjusted for the number of schemes, is below 5%.
+    The first interval is over replicates; the second, over test images, holds for all schemes together (Bonferroni).
+    "Better" and "worse" are said where the second excludes 0 and p, which is adjusted for their number, is below 5%.
     """
-    rows = []
-    for name, (values, p) in differences(curves, reference).items():
-        half = over_images(curves[name], curves[reference])[1]
+    rows, found = [], differences(curves, reference)
+    each = 1 - (1 - CONFIDENCE) / max(len(found), 1)
+    for name, (values, p) in found.items():
+        half = over_images(curves[name], curves[reference], each)[1]
         mean = np.mean(values)
         clear = p < 0.05 and abs(mean) > half
         said = ("better" if mean < 0 else "worse") if clear else "neither"
@@ -97,19 +99,16 @@ def final_errors(curves: Mapping) -> np.ndarray:
     return 100 * np.asarray(curves["error"], dtype=np.float64)[:, -2:].mean(axis=1)
 
 
-def over_images(curves: Mapping, reference: Mapping) -> tuple[float, float]:
+def over_images(curves: Mapping, reference: Mapping, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the difference of the last errors in percentage points, and its interval's half-width over test images.
 
-    It is the 95% interval of the mean of paired differences, an image each, of the shares of the replicates that put it
+    It is the interval of the mean of paired differences, an image each, of the shares of the replicates that put it
     into the wrong class: what a paired bootstrap of the images tends to.
     """
     mine, theirs = (_shares(c["wrong"]) for c in (curves, reference))
     apart = 100 * (mine - theirs)
     deviation = apart.std(ddof=1) if len(apart) > 1 else 0.0
-    return float(apart.mean()), float(_NORMAL * deviation / np.sqrt(len(apart)))
-
-
-_NORMAL = 1.959963984540054  # the quantile of 97.5%
+    return float(apart.mean()), float(ndtri((1 + confidence) / 2) * deviation / np.sqrt(len(apart)))
 
 
 def _shares(wrong):

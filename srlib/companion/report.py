@@ -83,7 +83,7 @@ Setting: {_setting(record, "profile", "images", "steps", "fmt", "stepsize", "rep
 The errors to reach are {factors[0]} and {factors[1]} times the final error of binary32. "Stops after" is the number of
 epochs after which no weight moves any more. The final error is the mean of the last two records, the best one the least
 on the test set. Final errors paired with SR's, on the same random words, with Holm's adjustment for the number of
-schemes; over images is the half-width of the interval over test images:
+schemes. "Over images" is the half-width of the interval over test images that holds for all schemes together:
 
 {table(paired(curves))}"""
 

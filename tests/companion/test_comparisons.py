@@ -217,6 +217,15 @@ def test_better_and_worse_are_said_where_both_intervals_exclude_0(shift, images,
     assert paired(c)[0]["so"] == said
 
 
+def test_the_interval_over_images_holds_for_all_schemes_together():
+    """36 of 400 images are put right, 20 wrong: 4 points, with a half-width of 3.65 alone and 4.46 as one of three."""
+    right = bits_of(np.arange(400) < 36), bits_of(np.arange(400) >= 380)
+    c = {name: {"error": [[0.5 + shift]] * 9, "wrong": [right[0]] * 9} for name, shift in (("SR", 0.0), ("a", 0.0))}
+    c["other"] = {"error": [[0.46]] * 9, "wrong": [right[1]] * 9}
+    assert paired({name: c[name] for name in ("SR", "other")})[0]["so"] == "better"
+    assert paired({**c, "b": c["a"]})[1]["so"] == "neither"
+
+
 def test_the_errors_at_the_best_stepsize_are_those_of_the_test_set_where_the_held_out_mean_is_least():
     sweep = {
         "SR": [  # the least of the smallest, of the means, and of the largest
