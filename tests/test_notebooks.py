@@ -21,6 +21,7 @@ from shared import idx
 from srlib.batch.identity import identity
 from srlib.cli import main
 from srlib.companion.claims import as_json, evaluate
+from srlib.companion.comparisons import final_errors, paired
 from srlib.companion.notebook import find_notebooks, read_notebook
 from srlib.companion.records import digest, load_record
 from srlib.companion.report import gallery, results_page
@@ -429,6 +430,19 @@ def test_the_answer_of_the_bound_has_the_numbers_of_its_record():
     assert f"can improve it ({', '.join(three(large, 'within', 1))})" in said
     assert f"at $t=1/L$ too ({', '.join(three(large, 'components', 2))})" in said
     assert f"falls as far ({large['exact, t=1.9']['components'][-1]:.2f})" in said
+
+
+def test_the_answer_on_logistic_regression_has_the_numbers_of_its_record():
+    curves, said = numbers_of("logistic_regression"), answer("logistic_regression")
+    error = {name: f"{final_errors(c).mean():.2f}%" for name, c in curves.items()}
+    loss = {name: np.mean([run[-1] for run in c["loss"]]) for name, c in curves.items()}
+    assert f"RN gets stuck at a test error of {error['RN']}." in said
+    assert f"SR ends at {error['SR']}, as binary32 does." in said and error["SR"] == error["binary32"]
+    two = f"at {error['signed_SR_eps(0.1)']} and {error['signed_SR_eps(0.2)']}."
+    assert f"end below both, {two} signed-SR$_{{0.4}}$ ends at {error['signed_SR_eps(0.4)']}," in said
+    assert f"({loss['signed_SR_eps(0.4)']:.3f} against {loss['SR']:.3f})" in said
+    verdicts = {row["scheme"]: row["so"] for row in paired(curves)}
+    assert (verdicts["signed_SR_eps(0.1)"], verdicts["signed_SR_eps(0.4)"]) == ("better", "neither")
 
 
 def test_the_answer_on_sharpness_has_the_numbers_of_its_records():

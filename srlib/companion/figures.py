@@ -119,7 +119,8 @@ def plot_curves(curves: dict, names: list[str]):
     for axis, (key, (title, scale)) in zip(axes, panels.items(), strict=True):
         for name in names:
             steps = curves[name]["steps"] if key != "unmoved" else 1 + np.arange(np.shape(curves[name][key])[1])
-            plot_band(axis, steps, *mean_band(scale * np.transpose(curves[name][key])), name)
+            above = {"zorder": 3} if name == "binary32" else {}
+            plot_band(axis, steps, *mean_band(scale * np.transpose(curves[name][key])), name, **above)
         axis.set(title=title, xlabel="epoch")
     legend_below(figure, 4)
     return figure
