@@ -144,9 +144,9 @@ def label_ends(axis, names: list[str]) -> None:
         axis.text(1.01, above, text, color=colour, fontsize=7, va="center", transform=axis.transAxes)
 
 
-def legend_below(figure, columns: int) -> None:
-    """Explain the lines of the first axes below a figure, in so many columns."""
-    handles_and_labels = figure.axes[0].get_legend_handles_labels()
+def legend_below(figure, columns: int, axes=None) -> None:
+    """Explain the lines of some axes, the first if none are given, below a figure, in so many columns."""
+    handles_and_labels = (axes or figure.axes[0]).get_legend_handles_labels()
     figure.legend(*handles_and_labels, ncols=columns, loc="outside lower center", columnspacing=1.2)
 
 
