@@ -21,10 +21,11 @@ from shared import idx
 from srlib.batch.identity import identity
 from srlib.cli import main
 from srlib.companion.claims import as_json, evaluate
-from srlib.companion.comparisons import final_errors, paired
+from srlib.companion.comparisons import errors_at_best, final_errors, paired
 from srlib.companion.notebook import find_notebooks, read_notebook
 from srlib.companion.records import digest, load_record
 from srlib.companion.report import gallery, results_page
+from srlib.companion.statistics import plus_minus
 from srlib.digits import rounded_up
 
 ROOT = Path(__file__).parents[1]
@@ -443,6 +444,29 @@ def test_the_answer_on_logistic_regression_has_the_numbers_of_its_record():
     assert f"({loss['signed_SR_eps(0.4)']:.3f} against {loss['SR']:.3f})" in said
     verdicts = {row["scheme"]: row["so"] for row in paired(curves)}
     assert (verdicts["signed_SR_eps(0.1)"], verdicts["signed_SR_eps(0.4)"]) == ("better", "neither")
+
+
+def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
+    explained, said = numbers_of("two_explanations"), answer("what_the_bias_does")
+    apart = [
+        np.mean(case["skeleton"]["loss"]) / np.mean(case["signed"]["loss"]) - 1
+        for key, case in explained.items()
+        if float(key.partition(", ")[2]) <= 0.25
+    ]
+    assert f"to within {100 * max(map(abs, apart)):.0f}% for $t\\le\\frac14$" in said
+    candidates = numbers_of("annealing")["candidates"]
+    errors = errors_at_best(candidates | {"signed": numbers_of("stepsizes")["sweep"]["signed_SR_eps(0.2)"]})
+
+    def shown(name):
+        return plus_minus(errors[name], 2).replace("\u00a0", " ")
+
+    schedule = "[0.4, 0.1, 0.02]"
+    assert f"exact descent ends at a test error of {shown('binary64')}%, SR in eight bits at {shown('SR')}%" in said
+    assert f"signed-SR$_{{0.2}}$ at {shown('signed')}%" in said
+    assert f'("annealed") at {shown("annealed " + schedule)}%; the skeleton of this at' in said
+    assert f"the skeleton of this at {shown('skeleton ' + schedule)}%." in said
+    assert f"with the same schedule ends at {shown('sign step 0.03 ' + schedule)}%" in said
+    assert f"and the heavy ball at {shown('heavy ball 0.9')}%." in said
 
 
 def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
