@@ -440,7 +440,8 @@ def test_the_answer_on_logistic_regression_has_the_numbers_of_its_record():
     assert f"RN gets stuck at a test error of {error['RN']}." in said
     assert f"SR ends at {error['SR']}, as binary32 does." in said and error["SR"] == error["binary32"]
     two = f"at {error['signed_SR_eps(0.1)']} and {error['signed_SR_eps(0.2)']}."
-    assert f"end below both, {two} signed-SR$_{{0.4}}$ ends at {error['signed_SR_eps(0.4)']}," in said
+    assert f"end below both, {two} signed-SR$_{{0.4}}$ is ahead" in said
+    assert f"and ends at {error['signed_SR_eps(0.4)']}, which cannot be told from SR" in said
     assert f"({loss['signed_SR_eps(0.4)']:.3f} against {loss['SR']:.3f})" in said
     verdicts = {row["scheme"]: row["so"] for row in paired(curves)}
     assert (verdicts["signed_SR_eps(0.1)"], verdicts["signed_SR_eps(0.4)"]) == ("better", "neither")
