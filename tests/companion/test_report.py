@@ -32,9 +32,11 @@ def test_the_list_of_where_nothing_is_gained_follows_the_numbers(tmp_path):
         numbers["both(0.1)"] = numbers["SR"]
 
     lines = no_help(results_page(with_numbers(tmp_path, "logistic_regression", worse))).splitlines()
-    (above,) = [line for line in lines if line.startswith("- E3, final test error above SR's: ")]
+    (above,) = [line for line in lines if line.startswith("- E3, final test error worse than SR's: ")]
     assert "signed_SR_eps(0.1) by " in above
-    (alike,) = [line for line in lines if line.startswith("- E3, final test error not to be told from SR's: ")]
+    (alike,) = [
+        line for line in lines if line.startswith("- E3, final test error neither better nor worse than SR's: ")
+    ]
     assert "both(0.1) (p = 1)" in alike
 
 
