@@ -468,6 +468,9 @@ def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
     assert f"the skeleton of this at {shown('skeleton ' + schedule)}%." in said
     assert f"with the same schedule ends at {shown('sign step 0.03 ' + schedule)}%" in said
     assert f"and the heavy ball at {shown('heavy ball 0.9')}%." in said
+    errors = errors_at_best(numbers_of("whole_set")["sweep"])
+    assert f"the same: exact descent {shown('binary64')}%, SR {shown('SR')}%, signed-SR$_{{0.1}}$" in said
+    assert f"{shown('signed_SR_eps(0.1)')}%, the heavy ball {shown('heavy ball 0.9')}%." in said
 
 
 def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
