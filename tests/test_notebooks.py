@@ -447,6 +447,26 @@ def test_the_answer_on_logistic_regression_has_the_numbers_of_its_record():
     assert (verdicts["signed_SR_eps(0.1)"], verdicts["signed_SR_eps(0.4)"]) == ("better", "neither")
 
 
+def test_the_answer_on_the_network_has_the_numbers_of_its_record():
+    curves, said = numbers_of("neural_network"), answer("neural_network")
+    error = {name: final_errors(c).mean() for name, c in curves.items()}
+    loss = {name: np.mean([run[-1] for run in c["loss"]]) for name, c in curves.items()}
+    assert (
+        f"RN gets stuck at a test error of {error['RN']:.1f}%. SR ends at {error['SR']:.2f}%, as binary32 does." in said
+    )
+    assert f"{error['binary32']:.2f}" == f"{error['SR']:.2f}" and f"{loss['binary32']:.3f}" == f"{loss['SR']:.3f}"
+    assert f"({loss['signed_SR_eps(0.1)']:.3f} against {loss['SR']:.3f})" in said
+    assert f"the same test error, {error['signed_SR_eps(0.1)']:.2f}%;" in said
+    assert f"end at {error['signed_SR_eps(0.2)']:.2f}% and {error['signed_SR_eps(0.4)']:.2f}%, worse than SR" in said
+    rows = {row["scheme"]: row["so"] for row in paired(curves)}
+    assert {name for name, so in rows.items() if so == "worse"} == {
+        "RN",
+        *(f"{family}({e})" for family in ("signed_SR_eps", "both") for e in (0.2, 0.4)),
+    }
+    assert "better" not in rows.values()
+    assert f"by {max(error['SR'] - error[f'SR_eps({e})'] for e in (0.1, 0.2, 0.4)):.2f} points or less" in said
+
+
 def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
     explained, said = numbers_of("two_explanations"), answer("what_the_bias_does")
     apart = [
