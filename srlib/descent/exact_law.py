@@ -383,7 +383,7 @@ def _can_reach(matrix: Array, targets: Array) -> np.ndarray:
     return found[:beyond]
 
 
-def _beside(values, x):
+def _beside(values: np.ndarray, x: float) -> str:
     """Return in words which of some values are next to a number."""
     finite = np.sort(values[np.isfinite(values)])
     above = int(np.searchsorted(finite, x))
