@@ -441,7 +441,7 @@ def test_the_answer_on_logistic_regression_has_the_numbers_of_its_record():
     assert f"SR ends at {error['SR']}, as binary32 does." in said and error["SR"] == error["binary32"]
     two = f"at {error['signed_SR_eps(0.1)']} and {error['signed_SR_eps(0.2)']}."
     assert f"end below both, {two} signed-SR$_{{0.4}}$ is ahead" in said
-    assert f"and ends at {error['signed_SR_eps(0.4)']}, which cannot be told from SR" in said
+    assert f"and ends at {error['signed_SR_eps(0.4)']}, which cannot be distinguished from SR" in said
     assert f"({loss['signed_SR_eps(0.4)']:.3f} against {loss['SR']:.3f})" in said
     verdicts = {row["scheme"]: row["so"] for row in paired(curves)}
     assert (verdicts["signed_SR_eps(0.1)"], verdicts["signed_SR_eps(0.4)"]) == ("better", "neither")
@@ -483,9 +483,9 @@ def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
 
     schedule = "[0.4, 0.1, 0.02]"
     assert f"exact descent ends at a test error of {shown('binary64')}%, SR in eight bits at {shown('SR')}%" in said
-    assert f"signed-SR$_{{0.2}}$ at {shown('signed')}%" in said
-    assert f'("annealed") at {shown("annealed " + schedule)}%; the skeleton of this at' in said
-    assert f"the skeleton of this at {shown('skeleton ' + schedule)}%." in said
+    assert f"signed-SR$_{{0.2}}$ at {shown('signed')}%." in said
+    assert f'("annealed") gives {shown("annealed " + schedule)}%, and its skeleton' in said
+    assert f"and its skeleton {shown('skeleton ' + schedule)}%." in said
     two = f"{shown('sign step 0.03 ' + schedule)}% and {shown('sign step 0.1 ' + schedule)}%"
     assert f"which the held-out images do not tell apart, end at {two}," in said
     assert f"and the heavy ball at {shown('heavy ball 0.9')}%." in said
