@@ -127,7 +127,7 @@ SMALL = {
     "images": 300,
     "steps": 3,
     "replicates": 2,
-    "draws": 1000,
+    "draws": 2,
     "seed": 7,
     "stepsizes": [0.25, 0.5],
     "problems": 1,
