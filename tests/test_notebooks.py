@@ -157,7 +157,7 @@ def test_a_batch_stamps_records_with_the_identity_of_code_parameters_and_data(tm
     made = [
         (notebook, load_record(tmp_path / "figures" / f"{n}.json")) for notebook in notebooks for n in notebook.figures
     ]
-    assert len(made) == len(list((tmp_path / "figures").glob("*.json"))) == 3
+    assert len(made) == len(list((tmp_path / "figures").glob("*.json"))) == 4
     for notebook, record in made:
         assert record["identity"] == identity(notebook.path, record["parameters"])
 
