@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from IPython.core.formatters import DisplayFormatter
+from scipy.stats import gmean
 from shared import idx
 
 from srlib.batch.identity import identity
@@ -525,7 +526,7 @@ def test_the_answer_on_where_the_bias_pays_has_the_numbers_of_its_record():
     cells = [cell for row in cases.values() for cell in row.values()]
 
     def mean(cell):
-        return np.exp(np.mean(np.log(np.array(cell["ratio"], dtype=float))))
+        return gmean(cell["ratio"])
 
     def clear(kind):
         return sum(all(r + h < 1 for r, h in zip(c[kind]["ratio"], c[kind]["half"], strict=True)) for c in cells)
@@ -575,7 +576,7 @@ def test_the_answer_on_which_bias_has_the_numbers_of_its_record():
     }
 
     def mean(name, chosen=slice(None)):
-        return np.exp(np.mean(np.log(cases[name].reshape(-1, 4)[:, chosen])))  # four horizons
+        return gmean(cases[name].reshape(-1, 4)[:, chosen], axis=None)  # four horizons
 
     long, short = slice(2, 4), slice(0, 2)
     assert f"ends at {mean('annealed', long):.2f} times the $f$ of the best constant" in said
@@ -586,7 +587,7 @@ def test_the_answer_on_which_bias_has_the_numbers_of_its_record():
     assert f"ends at {mean('threshold'):.2f} times (all {len(cases['SR'])} cases; a policy" in said
     assert f"knows everything at {mean('any policy'):.2f})" in said
     nearest = {kind: np.array(part["RN, t = 1/L"], dtype=float) for kind, part in ratios.items()}
-    means = [np.exp(np.mean(np.log(values))) for values in nearest.values() if np.all(np.isfinite(values))]
+    means = [gmean(values) for values in nearest.values() if np.all(np.isfinite(values))]
     assert f"at {min(means):.2f} to {max(means):.2f} times where it does not diverge" in said
 
 

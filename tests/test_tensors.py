@@ -205,7 +205,7 @@ def test_a_cuda_tensor_has_the_bits_of_that_of_the_cpu(dtype, scheme):
         assert_same_bits(as_array(result.cpu()), expected(x, v, "binary8", scheme, Philox(3, 4)))
 
 
-def test_the_example_of_the_readme_rounds_a_model_in_place():
+def test_the_example_of_the_guide_rounds_a_model_in_place():
     guide = Path(__file__).parents[1] / "docs" / "kernels.md"
     (example,) = re.findall(r"```python\n(.*?)```", guide.read_text(), flags=re.S)
     model = torch.nn.Linear(20, 3)

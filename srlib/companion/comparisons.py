@@ -134,19 +134,23 @@ def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], what="scheme") -> l
     rows = []
     for name, points in sweep.items():
         best, least = points[best_stepsize(points)], points[best_stepsize(points, "loss")]
-        row = {what: name, "best t by error": f"{best['t']:.4g}"}
-        for title, point, key, digits in (
-            ("held-out error (%)", best, "held_out", 2),
-            ("test error (%)", best, "error", 2),
-            ("loss", best, "loss", 3),
-            ("least loss", least, "loss", 3),
-            ("test error there (%)", least, "error", 2),
-        ):
-            if title == "least loss":
-                row["best t by loss"] = f"{least['t']:.4g}"
-            row[title] = plus_minus(np.asarray(point[key], dtype=np.float64), digits)
-        rows.append(row)
+        rows.append(
+            {
+                what: name,
+                "best t by error": f"{best['t']:.4g}",
+                "held-out error (%)": _shown(best, "held_out", 2),
+                "test error (%)": _shown(best, "error", 2),
+                "loss": _shown(best, "loss", 3),
+                "best t by loss": f"{least['t']:.4g}",
+                "least loss": _shown(least, "loss", 3),
+                "test error there (%)": _shown(least, "error", 2),
+            }
+        )
     return rows
+
+
+def _shown(point, key, digits):
+    return plus_minus(np.asarray(point[key], dtype=np.float64), digits)
 
 
 def best_stepsize(points: Sequence[Mapping], key: str = "held_out") -> int:

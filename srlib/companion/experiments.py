@@ -113,6 +113,9 @@ def compare(
     """
     several = callable(start)
 
+    def replicated(setup):
+        return several or setup.stochastic
+
     def run(setup, numbers):
         history = gradient_descent(
             problem,
@@ -120,16 +123,13 @@ def compare(
             stepsize=stepsize,
             steps=steps,
             record=record,
-            rng=new_rng(replicates=numbers) if several or setup.stochastic else None,
+            rng=new_rng(replicates=numbers) if replicated(setup) else None,
             progress=lambda steps: progress(steps, setup.name),
             **setup.options,
         )
-        return _curves(history, problem, numbers if several or setup.stochastic else ())
+        return _curves(history, problem, numbers if replicated(setup) else ())
 
-    return {
-        setup.name: _with_pieces(run, setup, replicates if several or setup.stochastic else None, pieces)
-        for setup in chosen
-    }
+    return {setup.name: _with_pieces(run, setup, replicates if replicated(setup) else None, pieces) for setup in chosen}
 
 
 def _with_pieces(run, setup, replicates, pieces):

@@ -67,7 +67,7 @@ def use_style() -> None:
 
 
 def scheme_style(name: str) -> dict:
-    """Return colour, dashes and label of the line of a scheme, `Setup` or control, such as "signed_SR_eps(0.1)".
+    """Return how the line of a scheme, `Setup` or control, such as "signed_SR_eps(0.1)", is drawn and labelled.
 
     The colour is darker for a larger ε.
     """
@@ -76,7 +76,8 @@ def scheme_style(name: str) -> dict:
     colour = _COLOURS.get(re.sub(r" [\d.]+$", "", family), "0.5")
     if eps:
         colour = _shaded(colour, float(eps))
-    return {"color": colour, "linestyle": _DASHES.get(family, "-"), "label": label}
+    style = {"color": colour, "linestyle": _DASHES.get(family, "-"), "label": label}
+    return style | ({"zorder": 3} if family == "binary32" else {})
 
 
 def _shaded(colour, eps):
@@ -119,8 +120,7 @@ def plot_curves(curves: dict, names: list[str]):
     for axis, (key, (title, scale)) in zip(axes, panels.items(), strict=True):
         for name in names:
             steps = curves[name]["steps"] if key != "unmoved" else 1 + np.arange(np.shape(curves[name][key])[1])
-            above = {"zorder": 3} if name == "binary32" else {}
-            plot_band(axis, steps, *mean_band(scale * np.transpose(curves[name][key])), name, **above)
+            plot_band(axis, steps, *mean_band(scale * np.transpose(curves[name][key])), name)
         axis.set(title=title, xlabel="epoch")
     legend_below(figure, 4)
     return figure
