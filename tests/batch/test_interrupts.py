@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from hashlib import sha256
 
 import nbformat
@@ -24,6 +23,7 @@ def save_figure(figure, name):
         (pathlib.Path(output_dir) / f"{name}_{part}.bin").write_bytes(content)
 """
 KILLS = 6
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 def write_notebook(path, *sources):
@@ -36,9 +36,13 @@ def write_notebook(path, *sources):
 
 def start(notebooks, out, *options, **kept):
     command = [sys.executable, "-m", "srlib", "regenerate", "--notebooks", str(notebooks), "--out", str(out), *options]
-    # A process started in the background may inherit that SIGINT is ignored.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, text=True, preexec_fn=heed, **kept)
+
+
+def heed():
+    """Heed what a process started in the background, or by nohup, inherits that it ignores."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_until(condition, seconds=30):
@@ -97,7 +101,7 @@ def test_a_batch_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path
     assert sorted(path.name for path in out.iterdir()) == ["figures", "manifests", "notebooks"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", STOPS)
 def test_an_interrupt_or_two_leave_no_process_and_nothing_unfinished_but_what_had_finished(tmp_path, number):
     started, out = tmp_path / "started", tmp_path / "out"
     write_notebook(tmp_path / "01_ends.ipynb", SAVE, 'save_figure(1, "done")')
@@ -116,6 +120,7 @@ def test_an_interrupt_or_two_leave_no_process_and_nothing_unfinished_but_what_ha
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
+        process.wait()
     assert process.returncode == 130
     assert said == "Interrupted; notebooks that had not finished left nothing.\n"
     assert sorted(path.name for path in out.iterdir()) == ["figures", "manifests", "notebooks"]
