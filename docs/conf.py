@@ -22,7 +22,7 @@ extensions = [
     "sphinx-mathjax-offline",
     "pages",
 ]
-exclude_patterns = ["conf.py", "pages.py"]
+exclude_patterns = ["conf.py", "pages.py", "README.md"]  # the index includes the last
 suppress_warnings = [
     "ref.python",  # words of a type, such as "shape", that several classes have as an attribute
     "toc.empty_glob",  # of notebooks that are not the companion's
@@ -44,5 +44,7 @@ html_theme = "furo"
 html_title = "srlib"
 html_static_path = ["srlib.css"]
 html_css_files = ["srlib.css"]
+html_favicon = "favicon.svg"
 html_copy_source = False
+html_domain_indices = False  # the reference is by subject
 html_show_sphinx = False

@@ -1,5 +1,6 @@
 """A Sphinx extension: the pages that are written from records and modules, and what docstrings and links need."""
 
+import inspect
 import json
 import pkgutil
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 import srlib
 from srlib.batch.identity import public_names
 from srlib.companion.claims import evaluate, ledger, settings_of, wordings
+from srlib.companion.notebook import alt_text
 from srlib.companion.records import load_stamped, records_in
 from srlib.companion.report import gallery, results_page
 from srlib.companion.tables import table
@@ -32,6 +34,14 @@ parameters and data. Where other code has computed the numbers, a small run has 
 
 {figures}
 """
+SUBJECTS = {
+    "Rounding": ["rounding", "schemes"],
+    "Formats and random words": ["formats", "philox"],
+    "Arithmetic and gradient descent": ["arithmetic", "descent.steps"],
+    "Exact laws and bounds": ["descent.exact_law"],
+    "Problems": ["descent.problems", "descent.classifiers"],
+}
+NUMBERS = {"FORMATS": "The formats by their names.", "SCHEMES": "The names of the schemes, without ε."}
 MODULE = """# {module}
 
 ```{{eval-rst}}
@@ -47,6 +57,7 @@ def setup(app):
     app.connect("builder-inited", write_pages)
     app.connect("source-read", link_to_the_reference)
     app.connect("doctree-read", leave_equations)
+    app.connect("doctree-resolved", say_what_is_shown)
     app.connect("autodoc-process-docstring", keep_mathematics, priority=100)
     return {"parallel_read_safe": True}
 
@@ -106,17 +117,46 @@ def listed(values):
 
 
 def package():
-    names = "\n".join(f"- {{py:obj}}`srlib.{home}.{name}`" for name, home in sorted(public_names().items()))
-    return f"# srlib\n\n{srlib.__doc__}\n\n{names}\n"
+    """The public names by subject, each with the first sentence of its docstring."""
+    homes = public_names()
+    parts = ["# srlib", srlib.__doc__]
+    for subject, modules in SUBJECTS.items():
+        names = sorted((modules.index(home), name) for name, home in homes.items() if home in modules)
+        parts += [f"## {subject}", "\n".join(summary(name, modules[place]) for place, name in names)]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(name, home):
+    there = getattr(srlib, name)
+    said = inspect.getdoc(there) if callable(there) else NUMBERS[name]
+    first = re.sub(r"\s*\(SPEC.*?\)", "", said.partition("\n\n")[0].replace("\n", " "))
+    plain = re.sub(r"([*_|<])", r"\\\1", first)
+    return f"- {{py:obj}}`{name} <srlib.{home}.{name}>`: {plain}"
 
 
 def link_to_the_reference(app, name, source):
     """Let links to modules and to the docs, which lie elsewhere in the repository, lead to pages of the site."""
-    up = "../" if name.startswith("notebooks/") else ""
+    up, number = "", re.match(r"notebooks/(\d\d)_", name)
+    if number:
+        up, source[0] = "../", re.sub(r'"# ', f'"# {int(number[1])} · ', source[0], count=1)
     pattern = r"\]\((?:\.\./)?srlib/([\w/]+)\.py\)"
     text = re.sub(pattern, lambda link: f"]({up}api/{link[1].replace('/', '.')}.md)", source[0])
     text = re.sub(r"\]\((?:\.\./)?docs/", f"]({up}", text)
     source[0] = text if "/" in name else text.replace("](../", "](")  # docs lie at the root of the site
+
+
+def say_what_is_shown(app, doctree, name):
+    """Let the text for a figure of a notebook, in place of a file's name, be the caption that follows it."""
+    from docutils import nodes
+
+    shown = []
+    for node in doctree.findall(lambda node: isinstance(node, nodes.image | nodes.paragraph)):
+        if isinstance(node, nodes.image):
+            shown += [] if node.get("alt") else [node]
+        elif caption := re.match(r"Figure \d+\. (.+)", node.astext(), re.DOTALL):
+            for image in shown:
+                image["alt"] = alt_text(caption[1])
+            shown = []
 
 
 def leave_equations(app, doctree):

@@ -71,8 +71,10 @@ def round_to(
         any layout. Numbers and lists are taken as float64. NumPy arrays and tensors may be of float16 and bfloat16 too:
         they are rounded in float32.
     fmt : Format or str
-        One whose values all are values of the dtype of `x`.
+        One whose values all are values of the dtype of `x`: a name in `srlib.FORMATS` such as "binary8", "e4m3",
+        "bfloat16" or "binary16", or "fixed(i,f)".
     scheme : Scheme or str
+        "RN" (ties to even), "RZ", "RU", "RD", "SR", "SR_eps(ε)" or "signed_SR_eps(ε)" with 0 ≤ ε < 1.
     rng : Philox
         Random words for the stochastic schemes, which take one draw of it. If it has replicates, the leading axis of
         `x` must be theirs.

@@ -58,6 +58,8 @@ def build_site(directory: Path, notebooks: Path, figures: Path, docs: Path) -> P
 def _lay_out(source, docs, parts, directory):
     """Copy docs, notebooks and figures as they lie in the repository, so that links between them hold."""
     shutil.copytree(docs, source, ignore=shutil.ignore_patterns("__pycache__"))
+    if (readme := docs.parent / "README.md").is_file():
+        shutil.copy(readme, source)
     for name, (given, pattern) in parts.items():
         (source / name).mkdir()
         for place in (given, directory / name):

@@ -135,14 +135,26 @@ def _replicates(calls):
     return {}
 
 
+_SIGNS = {"varepsilon": "ε", "beta": "β", "theta": "θ", "rho": "ρ", "frac12": "½", "sqrt": "√", "le": "≤", "ge": "≥"}
+
+
 def captions(cells):
-    """Yield the name of each figure that is saved, with the caption in the next cell that starts as one."""
-    name = None
+    """Yield each saved figure: name, caption, in the next cell that starts as one, and number of its code cell."""
+    name, number = None, 0
     for cell in cells:
         source = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            saved = re.search(r'save_figure\(\s*\w+,\s*"(\w+)"', source)
-            name = saved[1] if saved else name
+            number += 1
+            if saved := re.search(r'save_figure\(\s*\w+,\s*"(\w+)"', source):
+                name, place = saved[1], number
         elif name and (caption := re.match(r"\*\*Figure \d+\.\*\* (.+?)(\n\n|$)", source, re.DOTALL)):
-            yield name, caption[1]
+            yield name, caption[1], place
             name = None
+
+
+def alt_text(caption):
+    """Return the first sentence of a caption without marks of Markdown and mathematics: what stands for a figure."""
+    text = re.sub(r"\[(.+?)\]\(.+?\)", r"\1", caption.replace("\n", " "))
+    first = re.match(r".+?[.](?=\s|$)|.+", text)[0]
+    named = re.sub(r"\\(frac12|[a-zA-Z]+)", lambda command: _SIGNS.get(command[1], ""), first)
+    return re.sub(r"[\\{}$*_]", "", named)

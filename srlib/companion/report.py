@@ -15,7 +15,7 @@ from srlib.companion.comparisons import (
     proposed,
     summary,
 )
-from srlib.companion.notebook import captions
+from srlib.companion.notebook import alt_text, captions
 from srlib.companion.records import load_stamped
 from srlib.companion.statistics import plus_minus
 from srlib.companion.tables import table
@@ -227,16 +227,17 @@ def gallery(figures: Path, notebooks: Path) -> str:
     ]
     for path in sorted(notebooks.glob("*.ipynb")):
         cells = json.loads(path.read_text())["cells"]
-        parts += [_entry(figures, path, name, caption) for name, caption in captions(cells)]
+        parts += [_entry(figures, path, *found) for found in captions(cells)]
     return "\n\n".join(parts) + "\n"
 
 
-def _entry(figures, notebook, name, caption):
-    profile = _load(figures, name)["parameters"]["profile"]
+def _entry(figures, notebook, name, caption, cell):
+    record = _load(figures, name)
     source = Path(os.path.relpath(notebook, figures)).as_posix()
     beside = source.removesuffix(notebook.name)
     caption = re.sub(r"\]\((?=[\w.]+\.ipynb)", f"]({beside}", caption)
     return (
-        f"## {name}\n\n![{name}]({name}.png)\n\n{caption}\n\n[{notebook.stem}]({source}) · "
-        f"[PDF]({name}.pdf) · [record]({name}.json) · {profile} profile"
+        f"## {name}\n\n![{alt_text(caption)}]({name}.png)\n\n{caption}\n\n[{notebook.stem}]({source}), In [{cell}] · "
+        f"[PDF]({name}.pdf) · [record]({name}.json), SHA-256 `{record['sha256'][:12]}…` · "
+        f"{record['parameters']['profile']} profile"
     )

@@ -1,5 +1,6 @@
 """The web pages, as a browser shows them: Debian's Chromium, driven by playwright."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_markdown_cell, new_notebook
 
+import srlib
 from srlib.cli import main
 
 pytest.importorskip("furo", reason="needs Sphinx, the extra 'docs'")
@@ -22,12 +24,13 @@ LOOK = """() => {
         equations: document.querySelectorAll('.math').length,
         typeset: document.querySelectorAll('mjx-container').length,
         faults: [...document.querySelectorAll('mjx-merror')].map(part => part.textContent),
+        unsaid: [...document.images].filter(image => !/ /.test(image.alt)).map(image => image.src),
         missing: [...document.images].filter(image => !image.naturalWidth).map(image => image.src),
         raw: page.textContent.match(/[$][^$]+[$]/g),
     };
 }"""
 BEYOND = "document.documentElement.scrollWidth - window.innerWidth"
-GOOD = {"faults": [], "missing": [], "raw": None}
+GOOD = {"faults": [], "unsaid": [], "missing": [], "raw": None}
 
 
 def build(batch):
@@ -82,10 +85,25 @@ def test_every_notebook_figure_and_module_has_its_place(site):
     assert "srlib.schemes.Scheme" in (site / "api" / "rounding.html").read_text()  # a link there
 
 
-def test_a_search_finds(site, browser):
-    page = browser.new_page()
-    page.goto((site / "search.html").as_uri() + "?q=stagnation")
-    page.wait_for_selector("#search-results a[href*='02_stagnation']")
+@pytest.mark.parametrize(
+    ("word", "page"), [("stagnation", "notebooks/02_stagnation"), ("eps", "api/schemes"), ("round_to", "api/rounding")]
+)
+def test_a_search_finds(site, browser, word, page):
+    there = browser.new_page()
+    there.goto((site / "search.html").as_uri() + f"?q={word}")
+    there.wait_for_selector(f"#search-results a[href*='{page}']")
+
+
+def test_the_first_page_has_the_answer_of_the_readme_and_the_reference_every_public_name_by_subject(site):
+    first, reference = ((site / page).read_text() for page in ("index.html", "api/srlib.html"))
+    words = re.sub(r"<[^>]+>", "", first)
+    for line in ("make lab", "Does a little bias help", "What was found", "7 · Why can eight bits beat thirty-two?"):
+        assert line in words
+    shown = words[words.index("A reproducible companion") :]
+    assert shown.index("What was found") < shown.index("make figures") < shown.index("7 · Why can")
+    assert (site / "_static" / "favicon.svg").exists() and "favicon.svg" in first
+    named = [reference.index(f">{name}<") for name in srlib.__all__ if name != "__version__"]
+    assert reference.index(">round_to<") == min(named)
 
 
 SPHINX = "import sys, pathlib; from srlib.batch.site import run_sphinx; run_sphinx(*map(pathlib.Path, sys.argv[1:]))"
@@ -96,7 +114,8 @@ def test_a_link_of_a_notebook_that_leads_nowhere_is_a_fault(tmp_path, there):
     source = tmp_path / "source"
     (source / "notebooks").mkdir(parents=True)
     (source / "conf.py").write_text((ROOT / "docs" / "conf.py").read_text() + 'extensions.remove("pages")\n')
-    shutil.copy(ROOT / "docs" / "srlib.css", source)
+    for name in ("srlib.css", "favicon.svg"):
+        shutil.copy(ROOT / "docs" / name, source)
     (source / "index.md").write_text("# All\n\n```{toctree}\nnotebooks/a\n```\n")
     notebook = new_notebook(cells=[new_markdown_cell(f"# Why?\n\n[so](../{'index' if there else 'none'}.md)")])
     nbformat.write(notebook, source / "notebooks" / "a.ipynb")

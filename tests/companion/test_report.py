@@ -3,6 +3,10 @@ import re
 import shutil
 from pathlib import Path
 
+import nbformat
+import pytest
+
+from srlib.companion.notebook import alt_text
 from srlib.companion.records import digest
 from srlib.companion.report import gallery, results_page
 
@@ -54,6 +58,25 @@ def test_the_gallery_has_each_figure_once_with_its_caption():
     assert "**Figure" not in page
     links = re.findall(r"\]\(([^)]+)\)", page)
     assert all((ROOT / "figures" / link).is_file() for link in links if not link.startswith("0"))
+    assert all(" " in text and not re.search(r"[$\\]", text) for text in re.findall(r"!\[(.*?)\]", page))
+    for name in names:
+        entry = page.partition(f"## {name}\n")[2].partition("\n## ")[0]
+        notebook, cell = re.search(r"\]\((\.\./notebooks/\w+\.ipynb)\), In \[(\d+)\]", entry).groups()
+        cells = [c for c in nbformat.read(ROOT / "figures" / notebook, 4).cells if c.cell_type == "code"]
+        assert f'"{name}"' in cells[int(cell) - 1].source and cells[int(cell) - 1].execution_count == int(cell)
+        assert f"SHA-256 `{json.loads((ROOT / 'figures' / f'{name}.json').read_text())['sha256'][:12]}" in entry
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("A bias\nhelps. Left: so.", "A bias helps."),
+        (r"For $\varepsilon=0.1$ it is below $\frac12LR_0^2$, by *half*.", "For ε=0.1 it is below ½LR0^2, by half."),
+        ("See [there](a.ipynb), 0.5 times", "See there, 0.5 times"),
+    ],
+)
+def test_what_stands_for_a_figure_is_the_first_sentence_of_its_caption_in_plain_words(caption, said):
+    assert alt_text(caption) == said
 
 
 def test_bounds_that_are_not_below_exact_arithmetics_are_listed(tmp_path):
