@@ -127,19 +127,30 @@ def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], what="scheme") -> l
     ----------
     sweep : mapping
         For each scheme and stepsize the stepsize ``t``, the final ``held_out`` and test ``error`` in per cent and the
-        training ``loss``, a number a replicate.
+        training ``loss``, a number a replicate; where the held-out error is smallest also ``wrong``, which test images
+        are put into the wrong class (see `srlib.companion.experiments.wrong_images`).
     what : str
         What a scheme is called.
+
+    Returns
+    -------
+    list of dict
+        Test errors are compared with that of the first scheme; the intervals of these differences, over test images,
+        hold for all schemes together (Bonferroni).
     """
-    rows = []
+    rows, first = [], next(iter(sweep))
+    reference = sweep[first][best_stepsize(sweep[first])]
+    each = 1 - (1 - CONFIDENCE) / max(len(sweep) - 1, 1)
     for name, points in sweep.items():
         best, least = points[best_stepsize(points)], points[best_stepsize(points, "loss")]
+        apart, half = over_images(best, reference, each)
         rows.append(
             {
                 what: name,
                 "best t by error": f"{best['t']:.4g}",
                 "held-out error (%)": _shown(best, "held_out", 2),
                 "test error (%)": _shown(best, "error", 2),
+                f"less {first}'s (± over images)": "" if name == first else f"{apart:+.2f}\u00a0±\u00a0{half:.2f}",
                 "loss": _shown(best, "loss", 3),
                 "best t by loss": f"{least['t']:.4g}",
                 "least loss": _shown(least, "loss", 3),

@@ -158,10 +158,15 @@ def _curves(history, problem, replicates):
         measured["error"] = history.error
     rows = {name: np.atleast_2d(np.transpose(values)) for name, values in measured.items()}
     if hasattr(problem, "wrong"):
-        wrong = np.atleast_2d(to_numpy(problem.wrong(history.x)))
-        ended = np.concatenate([wrong, np.ones((len(wrong), 1), dtype=bool)], axis=1)
-        rows["wrong"] = np.array([bits.tobytes().hex() for bits in np.packbits(ended, axis=1)])
+        rows["wrong"] = wrong_images(problem, history.x)
     return {"replicates": list(replicates), "steps": history.steps, **rows}
+
+
+def wrong_images(problem, x) -> np.ndarray:
+    """Return which test images iterates put into the wrong class: for each the bits of all and then a 1, in hex."""
+    wrong = np.atleast_2d(to_numpy(problem.wrong(x)))
+    ended = np.concatenate([wrong, np.ones((len(wrong), 1), dtype=bool)], axis=1)
+    return np.array([bits.tobytes().hex() for bits in np.packbits(ended, axis=1)])
 
 
 def load_pieces(figure: str, settings) -> list[dict]:

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp, ttest_rel
+from scipy.stats import norm, ttest_1samp, ttest_rel
 
 from srlib.companion.comparisons import (
     at_best_stepsize,
@@ -164,7 +164,7 @@ def test_what_is_not_finite_is_text_in_a_record_and_counts_as_a_number():
     points.append({"t": 1.0, "held_out": [9.0, "9.0"], "error": ["8.5", 8.5], "loss": ["inf", 1.0]})
     assert best_stepsize(points) == 1
     assert errors_at_best({"SR": points})["SR"].tolist() == [8.5, 8.5]
-    (row,) = at_best_stepsize({"SR": [points[0]]})
+    (row,) = at_best_stepsize({"SR": [points[0] | {"wrong": [bits_of([True, False])]}]})
     assert row["loss"] == "inf"
 
 
@@ -173,12 +173,29 @@ def test_the_best_stepsize_is_picked_on_held_out_images_and_another_by_the_loss(
         {"t": 0.5, "held_out": np.array([3.0, 5.0]), "error": np.array([1.0, 1.0]), "loss": np.array([0.1, 0.1])},
         {"t": 0.125, "held_out": np.array([2.0, 4.0]), "error": np.array([9.0, 9.0]), "loss": np.array([0.25, 0.25])},
     ]
+    points[1]["wrong"] = [bits_of([True, False])] * 2
     assert (best_stepsize(points), best_stepsize(points, "loss")) == (1, 0)
     (row,) = at_best_stepsize({"SR": points}, "schedule")
     assert (row["schedule"], row["best t by error"], row["best t by loss"]) == ("SR", "0.125", "0.5")
     assert row["held-out error (%)"].startswith("3.00") and row["test error (%)"].startswith("9.00")
     assert row["loss"].startswith("0.250")
     assert row["least loss"].startswith("0.100") and row["test error there (%)"].startswith("1.00")
+
+
+def test_errors_at_the_best_stepsizes_are_compared_with_the_first_scheme_s_and_so_are_their_images():
+    rng = np.random.default_rng(7)
+    wrong = {name: rng.random((3, 500)) < share for name, share in {"exact": 0.1, "a": 0.2, "b": 0.3}.items()}
+    sweep = {
+        name: [{"t": 1.0, "held_out": [1.0], "error": [1.0], "loss": [1.0], "wrong": [*map(bits_of, bits)]}]
+        for name, bits in wrong.items()
+    }
+    rows, z = at_best_stepsize(sweep), norm.ppf(1 - 0.05 / 4)  # two-sided, for two schemes
+    title = "less exact's (± over images)"
+    assert [row["scheme"] for row in rows] == list(wrong) and rows[0][title] == ""
+    for name, row in zip("ab", rows[1:], strict=True):
+        apart = 100 * (wrong[name].mean(axis=0) - wrong["exact"].mean(axis=0))
+        half = z * np.std(apart, ddof=1) / np.sqrt(500)
+        assert row[title] == f"{np.mean(apart):+.2f}\u00a0±\u00a0{half:.2f}"
 
 
 def test_a_final_error_is_the_mean_of_the_last_two_records():
