@@ -22,7 +22,7 @@ from shared import idx
 from srlib.batch.identity import identity
 from srlib.cli import main
 from srlib.companion.claims import as_json, evaluate
-from srlib.companion.comparisons import errors_at_best, final_errors, paired
+from srlib.companion.comparisons import at_best_stepsize, best_stepsize, errors_at_best, final_errors, paired
 from srlib.companion.notebook import find_notebooks, read_notebook
 from srlib.companion.records import digest, load_record
 from srlib.companion.report import gallery, results_page
@@ -411,6 +411,12 @@ def answer(name):
     return " ".join(nbformat.read(on(name).path, as_version=4).cells[0].source.split())
 
 
+def lessons(name):
+    """The last section of the notebook on a subject, in one line."""
+    (last,) = [c for c in nbformat.read(on(name).path, as_version=4).cells if "## What we learned" in c.source]
+    return " ".join(last.source.partition("## What we learned")[2].split())
+
+
 def numbers_of(figure):
     return load_record(FIGURES / f"{figure}.json")["numbers"]
 
@@ -490,7 +496,33 @@ def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
     two = f"{shown('sign step 0.03 ' + schedule)}% and {shown('sign step 0.1 ' + schedule)}%"
     assert f"which the held-out images do not tell apart, end at {two}," in said
     assert f"and the heavy ball at {shown('heavy ball 0.9')}%." in said
+    tuned = {
+        "signed": numbers_of("stepsizes")["sweep"],
+        "annealed": candidates,
+        "all": numbers_of("whole_set")["sweep"],
+    }
+    less = {
+        kind: {row["scheme"]: row["less binary64's (± over images)"] for row in at_best_stepsize(sweep)}
+        for kind, sweep in tuned.items()
+    }
+    apart = less["signed"]["signed_SR_eps(0.2)"], less["annealed"]["annealed " + schedule]
+    small, clear = (text.replace("\u00a0", " ").removeprefix("-") for text in apart)
+    assert f"its advantage is {small} points, and so may be chance" in said
+    assert f"that advantage, {clear} points, is clear." in said
+    learned = lessons("what_the_bias_does")
+    assert f"the first is {small} points, which may be chance, the second {clear};" in learned
+    most = less["all"]["signed_SR_eps(0.1)"].replace("\u00a0", " ").removeprefix("-")
+    assert f"signed-SR$_{{0.1}}$ is better than exact descent by {most}." in learned
+    errors |= errors_at_best(tuned["signed"])
+    held = {
+        n: np.mean(p[best_stepsize(p)]["held_out"]) for n, p in tuned["signed"].items() if n.startswith("sign step")
+    }
+    assert min(held, key=held.get) == "sign step 0.002"
+    one = f"{shown('sign step 0.001')}% with $c=0.001$ and {shown('sign step 0.002')}% with 0.002, which the held-out"
+    assert one in learned
     errors = errors_at_best(numbers_of("whole_set")["sweep"])
+    two = f"on all images {shown('sign step 0.001')}% and {shown('sign step 0.002')}%, where signed-SR$_{{0.1}}$ has"
+    assert f"{two} {shown('signed_SR_eps(0.1)')}%." in learned
     assert f"the same: exact descent {shown('binary64')}%, SR {shown('SR')}%, signed-SR$_{{0.1}}$" in said
     assert f"{shown('signed_SR_eps(0.1)')}%, the heavy ball {shown('heavy ball 0.9')}%." in said
 

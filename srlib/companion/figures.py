@@ -151,10 +151,24 @@ def legend_below(figure, columns: int, axes=None) -> None:
     figure.legend(*handles_and_labels, ncols=columns, loc="outside lower center", columnspacing=1.2)
 
 
+class _PlainLogFormatter(LogFormatterSciNotation):
+    """Label the ticks that are usually labelled, with 0.6 for 6 × 10⁻¹."""
+
+    def __call__(self, x, pos=None):
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def number_ticks(figure) -> None:
+    """Label the ticks of logarithmic axes of less than two decades with plain numbers."""
+    for axis in (one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        if axis.get_scale() == "log" and axis.get_transform().base == 10 and high < 100 * low:
+            axis.set_major_formatter(_PlainLogFormatter())
+            axis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(2, 0.4)))
+
+
 def save_figure(figure, name: str, numbers: dict, settings) -> None:
     """Write a figure as PNG and PDF, and the numbers that it shows with all that decides them as JSON.
-
-    Logarithmic axes of less than two decades get plain numbers.
 
     Parameters
     ----------
@@ -173,7 +187,6 @@ def save_figure(figure, name: str, numbers: dict, settings) -> None:
     """
     if not re.fullmatch(r"\w+", name):
         raise ValueError(f"name is {name!r}; must be of letters, digits and underscores")
-    _number_ticks(figure)
     directory = Path(settings.output_dir)
     directory.mkdir(parents=True, exist_ok=True)
     shown = plain(numbers)
@@ -191,21 +204,6 @@ def save_figure(figure, name: str, numbers: dict, settings) -> None:
     }
     for suffix, content in contents.items():
         write_atomically(directory / f"{name}.{suffix}", content)
-
-
-class _PlainLogFormatter(LogFormatterSciNotation):
-    """Label the ticks that are usually labelled, with 0.6 for 6 × 10⁻¹."""
-
-    def __call__(self, x, pos=None):
-        return f"{x:g}" if super().__call__(x, pos) else ""
-
-
-def _number_ticks(figure):
-    for axis in (one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        if axis.get_scale() == "log" and axis.get_transform().base == 10 and high < 100 * low:
-            axis.set_major_formatter(_PlainLogFormatter())
-            axis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(2, 0.4)))
 
 
 def _drawn(figure, kind, metadata):
