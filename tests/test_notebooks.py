@@ -492,7 +492,7 @@ def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
     assert f"exact descent ends at a test error of {shown('binary64')}%, SR in eight bits at {shown('SR')}%" in said
     assert f"signed-SR$_{{0.2}}$ at {shown('signed')}%." in said
     assert f'("annealed") gives {shown("annealed " + schedule)}%, and its skeleton' in said
-    assert f"and its skeleton {shown('skeleton ' + schedule)}%." in said
+    assert f"and its skeleton {shown('skeleton ' + schedule)}%; that advantage" in said
     two = f"{shown('sign step 0.03 ' + schedule)}% and {shown('sign step 0.1 ' + schedule)}%"
     assert f"which the held-out images do not tell apart, end at {two}," in said
     assert f"and the heavy ball at {shown('heavy ball 0.9')}%." in said
