@@ -48,15 +48,16 @@ def build_site(directory: Path, notebooks: Path, figures: Path, docs: Path) -> P
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".site-", dir=directory) as work:
         source, built = Path(work, "source"), Path(work, "built")
-        _lay_out(source, docs, {"notebooks": (notebooks, "*.ipynb"), "figures": (figures, "*")}, directory)
+        lay_out(source, docs, notebooks, figures, directory)
         run_sphinx(source, built, batch=str(directory.resolve()))
         shutil.rmtree(site, ignore_errors=True)
         os.replace(built, site)
     return site / "index.html"
 
 
-def _lay_out(source, docs, parts, directory):
+def lay_out(source: Path, docs: Path, notebooks: Path, figures: Path, directory: Path) -> None:
     """Copy docs, notebooks and figures as they lie in the repository, so that links between them hold."""
+    parts = {"notebooks": (notebooks, "*.ipynb"), "figures": (figures, "*")}
     shutil.copytree(docs, source, ignore=shutil.ignore_patterns("__pycache__"))
     if (readme := docs.parent / "README.md").is_file():
         shutil.copy(readme, source)
@@ -72,7 +73,7 @@ def _lay_out(source, docs, parts, directory):
         raise FileNotFoundError(f"no notebooks in {parts['notebooks'][0]}")
 
 
-def run_sphinx(source: Path, built: Path, **overrides: object) -> None:
+def run_sphinx(source: Path, built: Path, builder: str = "html", **overrides: object) -> None:
     """Build web pages; raise RuntimeError if Sphinx warns of anything."""
     from sphinx.application import Sphinx
     from sphinx.errors import SphinxError
@@ -82,7 +83,7 @@ def run_sphinx(source: Path, built: Path, **overrides: object) -> None:
     places = {"srcdir": source, "confdir": source, "outdir": built, "doctreedir": source.parent / "doctrees"}
     try:
         with docutils_namespace():
-            Sphinx(**places, buildername="html", confoverrides=overrides, status=None, warning=warnings).build()
+            Sphinx(**places, buildername=builder, confoverrides=overrides, status=None, warning=warnings).build()
     except SphinxError as error:
         raise RuntimeError(f"the site cannot be built: {error}") from None
     said = re.sub(r"\x1b\[[\d;]*m", "", warnings.getvalue())
