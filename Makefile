@@ -17,7 +17,7 @@ torch = $(VENV)-torch
 one_in_blas = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 one_thread = $(one_in_blas) NUMBA_NUM_THREADS=1
 
-.PHONY: help figures site update test exhaustive mutants test-torch test-browser bench bench-gpu lab lint lock clean
+.PHONY: help figures site pdf update test exhaustive mutants test-torch test-browser bench bench-gpu lab lint lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ figures: $(installed) ## every figure and claim, into build/ (PROFILE=quick or p
 
 site: $(installed) ## the companion as web pages in build/site, from what is in build/ and what is committed
 	$(bin)/srlib site build
+
+pdf: $(installed) ## the same as one document, build/srlib.pdf, printed by Chromium
+	$(bin)/python docs/pdf.py build build/srlib.pdf
 
 update: $(installed) ## what is committed: figures that code has changed (and NOTEBOOKS="04 05"), results, notebooks
 	$(bin)/srlib update $(NOTEBOOKS) --jobs $(JOBS)

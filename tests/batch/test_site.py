@@ -106,6 +106,17 @@ def test_the_first_page_has_the_answer_of_the_readme_and_the_reference_every_pub
     assert reference.index(">round_to<") == min(named)
 
 
+def test_the_companion_is_bound_as_one_document_with_an_outline(tmp_path, browser):
+    out = tmp_path / "new" / "srlib.pdf"
+    command = [sys.executable, str(ROOT / "docs" / "pdf.py"), str(tmp_path), str(out)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    content = out.read_bytes()
+    assert len(re.findall(rb"/Type /Page\b", content)) > 100
+    outline = set(re.findall(rb"/Title \((.*?)\)", content))
+    assert {b"The question in one picture", b"What we learned", b"Claims", b"Specification", b"Rounding"} <= outline
+
+
 SPHINX = "import sys, pathlib; from srlib.batch.site import run_sphinx; run_sphinx(*map(pathlib.Path, sys.argv[1:]))"
 
 
