@@ -37,7 +37,7 @@ class _ImageClassifier:
         self._images, self._test_images = (
             round_to(xp.astype(x, xp.float64).T, "binary64") for x in (images, test_images)
         )
-        self._rounded = (None, None, None)
+        self._rounded: dict[Format | str, tuple[Array, Array]] = {}
 
     def gradient(self, x: Array) -> Array:
         """Return the gradient in float64, of the shape of `x`."""
@@ -50,12 +50,17 @@ class _ImageClassifier:
         return xp.mean(xp.astype(wrong, xp.float64), axis=-1)
 
     def _pixels(self, fmt: Format | str) -> tuple[Array, Array]:
-        """Return the training pixels rounded to a format, an image a column and an image a row."""
-        if self._rounded[0] != fmt:
+        """Return the training pixels rounded to a format, an image a column and an image a row.
+
+        The last two formats are kept, for gradients in low precision beside exact ones.
+        """
+        if fmt not in self._rounded:
+            if len(self._rounded) == 2:
+                del self._rounded[next(iter(self._rounded))]
             columns = round_to(self._images / _WHITE, fmt)
             rows = round_to(columns.T, fmt)  # the same numbers, laid out anew for sums over images
-            self._rounded = (fmt, columns, rows)  # type: ignore[assignment]
-        return self._rounded[1:]
+            self._rounded[fmt] = columns, rows
+        return self._rounded[fmt]
 
 
 class LogisticRegression(_ImageClassifier):

@@ -82,9 +82,11 @@ def test_the_rounded_gradient_rounds_every_operation_in_the_order_of_the_specifi
 
 def test_a_format_of_its_own_pixels_is_used_each_time(logistic):
     w = round_to(np.random.default_rng(6).standard_normal((3, 6)), "binary8")
-    first = logistic.rounded_gradient(w, Arithmetic("binary8"))
-    logistic.rounded_gradient(w, Arithmetic("e4m3"))
-    np.testing.assert_array_equal(logistic.rounded_gradient(w, Arithmetic("binary8")), first)
+    formats = ["binary8", "e4m3", "bfloat16", "binary8", "bfloat16", "e4m3"]
+    alone = {fmt: LogisticRegression(*small_data(), 3).rounded_gradient(w, Arithmetic(fmt)) for fmt in formats}
+    assert len({gradient.tobytes() for gradient in alone.values()}) == 3
+    for fmt in formats:
+        np.testing.assert_array_equal(logistic.rounded_gradient(w, Arithmetic(fmt)), alone[fmt])
 
 
 def test_the_error_counts_images_whose_largest_logit_is_elsewhere_and_the_lowest_class_wins_ties(logistic):
