@@ -164,10 +164,10 @@ def test_a_batch_stamps_records_with_the_identity_of_code_parameters_and_data(tm
         assert record["identity"] == identity(notebook.path, record["parameters"])
 
 
-def test_twenty_replicates_in_one_job_and_as_four_pieces_merged_are_the_same(tmp_path):
+def test_twenty_replicates_in_one_job_and_as_four_pieces_merged_are_the_same(tmp_path, tmp_path_factory):
     stem = "05_logistic_regression"
     (notebook,) = (notebook for notebook in DECLARED if notebook.path.stem == stem)
-    given = {"replicates": 20, "dataset_dir": write_data(tmp_path, (5, 4), 3)}
+    given = {"replicates": 20, "dataset_dir": write_data(tmp_path_factory.mktemp("data"), (5, 4), 3)}
     for name, options in (("one", []), ("four", ["--split", "4"])):
         result = regenerate(tmp_path / name, 2, [notebook], options, **given)
         assert result.exit_code == 0, result.output
