@@ -22,7 +22,7 @@ extensions = [
     "sphinx-mathjax-offline",
     "pages",
 ]
-exclude_patterns = ["conf.py", "pages.py", "pdf.py", "README.md"]  # the index includes the last
+exclude_patterns = ["*.py", "README.md"]  # the index includes the last
 suppress_warnings = [
     "ref.python",  # words of a type, such as "shape", that several classes have as an attribute
     "toc.empty_glob",  # of notebooks that are not the companion's

@@ -6,6 +6,8 @@ import pkgutil
 import re
 from pathlib import Path
 
+from slider import slider_page
+
 import srlib
 from srlib.batch.identity import public_names
 from srlib.companion.claims import evaluate, ledger, settings_of, wordings
@@ -72,6 +74,8 @@ def write_pages(app):
         "provenance": provenance(figures, Path(app.config.batch)),
         "api/srlib": package(),
     }
+    if (explorer := source / "notebooks" / "14_explorer.ipynb").exists():
+        pages["slider"] = slider_page(explorer)
     for module in pkgutil.walk_packages(srlib.__path__, "srlib."):
         if not module.ispkg and module.name not in ("srlib.__main__", "srlib.version"):
             pages[f"api/{module.name.removeprefix('srlib.')}"] = MODULE.format(module=module.name)

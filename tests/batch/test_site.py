@@ -94,6 +94,19 @@ def test_a_search_finds(site, browser, word, page):
     there.wait_for_selector(f"#search-results a[href*='{page}']")
 
 
+def test_a_slider_shows_another_picture_and_its_value_without_a_kernel_or_a_network(site, browser):
+    page = browser.new_page()
+    page.goto((site / "slider.html").as_uri())
+    for name, first, last in (("t", "0.0625", "1"), ("ε", "0.5", "0.9")):
+        box = page.locator(".slider", has=page.get_by_label(name, exact=True))
+        assert box.locator("output").inner_text() == first
+        before = box.locator("img:visible").get_attribute("src")
+        box.locator("input").press("End")
+        assert box.locator("output").inner_text() == last
+        shown = box.locator("img:visible")
+        assert shown.count() == 1 and shown.get_attribute("src") != before
+
+
 def test_the_first_page_has_the_answer_of_the_readme_and_the_reference_every_public_name_by_subject(site):
     first, reference = ((site / page).read_text() for page in ("index.html", "api/srlib.html"))
     words = re.sub(r"<[^>]+>", "", first)
