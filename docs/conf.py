@@ -23,10 +23,7 @@ extensions = [
     "pages",
 ]
 exclude_patterns = ["*.py", "README.md"]  # the index includes the last
-suppress_warnings = [
-    "ref.python",  # words of a type, such as "shape", that several classes have as an attribute
-    "toc.empty_glob",  # of notebooks that are not the companion's
-]
+suppress_warnings = ["ref.python"]  # words of a type, such as "shape", that several classes have as an attribute
 
 nb_execution_mode = "off"
 nb_merge_streams = True

@@ -17,15 +17,15 @@ VALUES = {"stepsize": [2.0**k for k in range(-9, 1)], "eps": [k / 10 for k in ra
 SYMBOLS = {"stepsize": "t", "eps": "ε"}
 PAGE = """# A run and its law, with sliders
 
-The second figure of the [explorer](notebooks/14_explorer.ipynb) with its parameters ({fmt}, {bits} random bits), of which a
-slider changes one: the probability of each value after each step by the exact law, with one run; and the objective of
-that run, with its exact expectation for the scheme, for SR and for RN. The pictures are part of this page: it needs no
-kernel and no network.
+The second figure of the [explorer](notebooks/14_explorer.ipynb) with its parameters ({fmt}, {bits} random bits). A
+slider changes one of them. Left: the probability of each value after each step by the exact law, and one run. Right:
+the objective of that run, and its exact expectation for the scheme, for SR and for RN. The pictures are part of this
+page: it needs no kernel and no network.
 
 ## The stepsize
 
-At the smallest stepsizes RN does not move and, with so few random bits, SR does not either; signed-SR does. At larger ones
-SR follows, and RN stops ever closer to the minimiser.
+At the smallest stepsizes RN does not move and, with so few random bits, SR does not either; signed-SR does. At larger
+ones SR follows, and RN stops ever closer to the minimiser.
 
 {stepsize}
 
