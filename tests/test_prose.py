@@ -1,0 +1,248 @@
+"""The numbers in the first paragraphs of the notebooks and in what was learned, against the committed records."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from scipy.stats import gmean
+
+from srlib.companion.comparisons import at_best_stepsize, best_stepsize, errors_at_best, final_errors, paired
+from srlib.companion.notebook import find_notebooks
+from srlib.companion.records import load_record
+from srlib.companion.statistics import plus_minus
+from srlib.digits import rounded_up
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "figures"
+
+
+def cells(name):
+    """The markdown cells of the notebook on a subject, each in one line."""
+    (path,) = [path for path in find_notebooks(ROOT / "notebooks") if path.stem[3:] == name]
+    return [" ".join(c.source.split()) for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
+
+
+def answer(name):
+    """The first cell of the notebook on a subject."""
+    return cells(name)[0]
+
+
+def lessons(name):
+    """Its last section."""
+    (last,) = [text for text in cells(name) if "## What we learned" in text]
+    return last.partition("## What we learned")[2]
+
+
+def numbers_of(figure):
+    return load_record(FIGURES / f"{figure}.json")["numbers"]
+
+
+def test_the_answer_of_the_bound_has_the_numbers_of_its_record():
+    """In the order of its sentences: exact arithmetic, SR, signed-SR with ε = 0.4; and exact steps that are longer."""
+    small, large = (numbers_of("convergence_bound")[case] for case in ("t=0.0625", "t=1"))
+
+    def three(case, kind, digits):
+        return [f"{case[name][kind][-1]:.{digits}f}" for name in ("exact", "SR", "signed_SR_eps(0.4)")]
+
+    said = answer("convergence_bound")
+    exact, unbiased, biased = three(small, "within", 1)
+    (longer,) = [name for name in small if name.startswith("exact, t=0")]
+    times, as_long = float(longer.partition("=")[2]) / 0.0625, small[longer]["within"][-1]
+    assert f"exact arithmetic {exact}, SR {unbiased}, signed-SR$_{{0.4}}$ {biased};" in said
+    assert f"with a stepsize {times:.2f} times as long {as_long:.1f})" in said
+    assert f"proved here ({', '.join(three(small, 'bound', 1))})" in said
+    assert f"can improve it ({', '.join(three(large, 'within', 1))})" in said
+    assert f"at $t=1/L$ too ({', '.join(three(large, 'components', 2))})" in said
+    assert f"falls as far ({large['exact, t=1.9']['components'][-1]:.2f})" in said
+
+
+def test_the_answer_on_logistic_regression_has_the_numbers_of_its_record():
+    curves, said = numbers_of("logistic_regression"), answer("logistic_regression")
+    error = {name: f"{final_errors(c).mean():.2f}%" for name, c in curves.items()}
+    loss = {name: np.mean([run[-1] for run in c["loss"]]) for name, c in curves.items()}
+    assert f"RN gets stuck at a test error of {error['RN']}." in said
+    assert f"SR ends at {error['SR']}, as binary32 does." in said and error["SR"] == error["binary32"]
+    two = f"at {error['signed_SR_eps(0.1)']} and {error['signed_SR_eps(0.2)']}."
+    assert f"end below both, {two} signed-SR$_{{0.4}}$ is ahead" in said
+    assert f"and ends at {error['signed_SR_eps(0.4)']}, which cannot be distinguished from SR" in said
+    assert f"({loss['signed_SR_eps(0.4)']:.3f} against {loss['SR']:.3f})" in said
+    verdicts = {row["scheme"]: row["so"] for row in paired(curves)}
+    assert (verdicts["signed_SR_eps(0.1)"], verdicts["signed_SR_eps(0.4)"]) == ("better", "neither")
+
+
+def test_the_answer_on_the_network_has_the_numbers_of_its_record():
+    curves, said = numbers_of("neural_network"), answer("neural_network")
+    error = {name: final_errors(c).mean() for name, c in curves.items()}
+    loss = {name: np.mean([run[-1] for run in c["loss"]]) for name, c in curves.items()}
+    assert (
+        f"RN gets stuck at a test error of {error['RN']:.1f}%. SR ends at {error['SR']:.2f}%, as binary32 does." in said
+    )
+    assert f"{error['binary32']:.2f}" == f"{error['SR']:.2f}" and f"{loss['binary32']:.3f}" == f"{loss['SR']:.3f}"
+    assert f"({loss['signed_SR_eps(0.1)']:.3f} against {loss['SR']:.3f})" in said
+    assert f"the same test error, {error['signed_SR_eps(0.1)']:.2f}%;" in said
+    assert f"end at {error['signed_SR_eps(0.2)']:.2f}% and {error['signed_SR_eps(0.4)']:.2f}%, worse than SR" in said
+    rows = {row["scheme"]: row["so"] for row in paired(curves)}
+    assert {name for name, so in rows.items() if so == "worse"} == {
+        "RN",
+        *(f"{family}({e})" for family in ("signed_SR_eps", "both") for e in (0.2, 0.4)),
+    }
+    assert "better" not in rows.values()
+    assert f"by {max(error['SR'] - error[f'SR_eps({e})'] for e in (0.1, 0.2, 0.4)):.2f} points or less" in said
+
+
+def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
+    explained, said = numbers_of("two_explanations"), answer("what_the_bias_does")
+    apart = [
+        np.mean(case["skeleton"]["loss"]) / np.mean(case["signed"]["loss"]) - 1
+        for key, case in explained.items()
+        if float(key.partition(", ")[2]) <= 0.25
+    ]
+    assert f"to within {np.ceil(100 * max(map(abs, apart))):.0f}% for $t\\le\\frac14$" in said
+    candidates = numbers_of("annealing")["candidates"]
+    errors = errors_at_best(candidates | {"signed": numbers_of("stepsizes")["sweep"]["signed_SR_eps(0.2)"]})
+
+    def shown(name):
+        return plus_minus(errors[name], 2).replace("\u00a0", " ")
+
+    schedule = "[0.4, 0.1, 0.02]"
+    assert f"exact descent ends at a test error of {shown('binary64')}%, SR in eight bits at {shown('SR')}%" in said
+    assert f"signed-SR$_{{0.2}}$ at {shown('signed')}%." in said
+    assert f'("annealed") gives {shown("annealed " + schedule)}%, and its skeleton' in said
+    assert f"and its skeleton {shown('skeleton ' + schedule)}%; that advantage" in said
+    two = f"{shown('sign step 0.03 ' + schedule)}% and {shown('sign step 0.1 ' + schedule)}%"
+    assert f"which the held-out images do not tell apart, end at {two}," in said
+    assert f"and the heavy ball at {shown('heavy ball 0.9')}%." in said
+    tuned = {
+        "signed": numbers_of("stepsizes")["sweep"],
+        "annealed": candidates,
+        "all": numbers_of("whole_set")["sweep"],
+    }
+    less = {
+        kind: {row["scheme"]: row["less binary64's (± over images)"] for row in at_best_stepsize(sweep)}
+        for kind, sweep in tuned.items()
+    }
+    apart = less["signed"]["signed_SR_eps(0.2)"], less["annealed"]["annealed " + schedule]
+    small, clear = (text.replace("\u00a0", " ").removeprefix("-") for text in apart)
+    assert f"its advantage is {small} points, and so may be chance" in said
+    assert f"that advantage, {clear} points, is clear." in said
+    learned = lessons("what_the_bias_does")
+    assert f"the first is {small} points, which may be chance, the second {clear};" in learned
+    most = less["all"]["signed_SR_eps(0.1)"].replace("\u00a0", " ").removeprefix("-")
+    assert f"signed-SR$_{{0.1}}$ is better than exact descent by {most}." in learned
+    errors |= errors_at_best(tuned["signed"])
+    held = {
+        n: np.mean(p[best_stepsize(p)]["held_out"]) for n, p in tuned["signed"].items() if n.startswith("sign step")
+    }
+    assert min(held, key=held.get) == "sign step 0.002"
+    one = f"{shown('sign step 0.001')}% with $c=0.001$ and {shown('sign step 0.002')}% with 0.002, which the held-out"
+    assert one in learned
+    errors = errors_at_best(numbers_of("whole_set")["sweep"])
+    two = f"on all images {shown('sign step 0.001')}% and {shown('sign step 0.002')}%, where signed-SR$_{{0.1}}$ has"
+    assert f"{two} {shown('signed_SR_eps(0.1)')}%." in learned
+    assert f"the same: exact descent {shown('binary64')}%, SR {shown('SR')}%, signed-SR$_{{0.1}}$" in said
+    assert f"{shown('signed_SR_eps(0.1)')}%, the heavy ball {shown('heavy ball 0.9')}%." in said
+
+
+def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
+    worst, functions = numbers_of("sharpest_bound"), numbers_of("five_functions")
+    cases = [(case["worst case"][-1], case["D5"][-1], case["steps"][-1]) for case in worst.values()]
+    (slow, _, _), (fast, _, _), (noisy, _, _), (noisier, _, _) = cases
+    said, upper = answer("sharper_bounds"), [rounded_up(bound, 4) for _, bound, _ in cases]
+    assert {steps for _, _, steps in cases} == {40}
+    assert f"it is {slow:.4g} for exact descent with $t=\\frac14$, where D5 says {upper[0]}" in said
+    assert f"($t=1$: {fast:.4g}, {upper[1]})" in said
+    assert f"it is {noisy:.4g}, where D5 says {upper[2]}," in said
+    assert f"for $\\rho=0.05$ {noisier:.4g}, where D5 says {upper[3]}." in said
+    unbiased = functions["Huber"]["SR"]
+    truth, bound = unbiased["gap"][-1], unbiased["D5"][-1]
+    assert (
+        f"SR uses {100 * truth / bound:.0f}% of D5 after {len(unbiased['D5']) - 1} steps "
+        f"({truth:.3g} of {rounded_up(bound)})" in said
+    )
+    ends = [
+        [functions[kind][name][what][-1] for what in ("gap", "D5", "D5p")]
+        for kind in ("diagonal quadratic", "Nesterov", "dense quadratic", "logistic loss")
+        for name in ("RN", "SR", "signed_SR_eps(0.25)")
+    ]
+    of_it, of_best = max(f / d5 for f, d5, _ in ends), max(f / min(bounds) for f, *bounds in ends)
+    assert f"ends at {100 * of_it:.0f}% of D5 or less, and at {100 * of_best:.0f}% of the best bound or less" in said
+
+
+def test_the_answer_on_where_the_bias_pays_has_the_numbers_of_its_record():
+    numbers = numbers_of("where_the_bias_pays")
+    cases, said = numbers["map"], answer("where_the_bias_pays")
+    cells = [cell for row in cases.values() for cell in row.values()]
+
+    def mean(cell):
+        return gmean(cell["ratio"])
+
+    def clear(kind):
+        return sum(all(r + h < 1 for r, h in zip(c[kind]["ratio"], c[kind]["half"], strict=True)) for c in cells)
+
+    def below(control):
+        return sum(mean(c[control]) < min(mean(c["signed"]), mean(c["annealed"])) for c in cells)
+
+    assert f"({clear('SR')} of the {len(cells)} cases" in said and f"does in {clear('signed')}:" in said
+    assert f"below it in all {below('heavy ball')} cases" in said and below("heavy ball") == len(cells)
+    assert f"nothing to tune, in {below('silver steps')}." in said
+
+    def ratio(row, condition):
+        return f"{mean(cases[row][condition]['signed']):.2g}"
+
+    first, longer = "bfloat16, 150 steps", "1050 steps"
+    assert f"ends at {ratio(first, '1000')} times the $f$ of exact descent at condition $10^3$" in said
+    assert f"and at {ratio(first, '100000')} times at $10^5$" in said
+    assert f"after 1050 steps at condition $10^4$ it ends at {ratio(longer, '10000')} times" in said
+    assert f"({ratio(first, '100')} at 100)" in said and f"({ratio('binary8', '1000')} in eight bits)" in said
+    assert f"(rotated: {ratio('rotated', '1000')})" in said
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{ratio(first, '1000')} times at condition 10³" in readme
+    fixed = numbers["controls"]["sign step of fixed size (by the gap at 1)"]["ratio"]
+    assert f"a sign step of fixed size does so too ({fixed:.1g})" in said
+
+
+def test_the_answer_on_the_best_rounding_has_the_numbers_of_its_record():
+    numbers, said = numbers_of("best_rounding"), answer("exact_law")
+    ends = {name: values[160] for name, values in numbers["by_horizon"].items()}
+    assert ends["threshold"] == pytest.approx(ends["any policy"], rel=1e-6)
+    assert f"after 160 steps is {ends['threshold']:.5f}, where SR has {ends['SR']:.5f}" in said
+    assert f"and signed-SR$_{{0.1}}$ {ends['signed_SR_eps(0.1)']:.4f}." in said
+    steps, sixteenth = numbers["steps_to_minimiser"], numbers["stepsizes"].index(0.0625)
+    always, any_policy, sr = (steps[name][sixteenth] for name in ("downhill", "any policy", "SR"))
+    assert (
+        f"Always downhill takes {always:.1f} steps to the minimiser, any policy at least {any_policy:.1f} "
+        f"and SR {sr:.0f};" in said
+    )
+    assert f"RN with $t=1/L$ takes {steps['RN, $t=1/L$']:.2f}." in said
+
+
+def test_the_answer_on_which_bias_has_the_numbers_of_its_record():
+    ratios, said = numbers_of("which_eps"), answer("rate_and_floor")
+    cases = {
+        name: np.concatenate([np.array(part[name], dtype=float) for part in ratios.values()])
+        for name in ratios["quadratic"]
+    }
+
+    def mean(name, chosen=slice(None)):
+        return gmean(cases[name].reshape(-1, 4)[:, chosen], axis=None)  # four horizons
+
+    long, short = slice(2, 4), slice(0, 2)
+    assert f"ends at {mean('annealed', long):.2f} times the $f$ of the best constant" in said
+    assert f"a constant 0.9 at {mean('ε = 0.9', long):.2f} times and SR at {mean('SR', long):.1f} times" in said
+    assert f"(geometric means of {len(cases['SR']) // 2} cases)" in said
+    three = f"({mean('ε = 0.9', short):.2f}; annealed {mean('annealed', short):.2f}, SR {mean('SR', short):.1f})"
+    assert f"a constant 0.9 is best {three}" in said
+    assert f"ends at {mean('threshold'):.2f} times (all {len(cases['SR'])} cases; a policy" in said
+    assert f"knows everything at {mean('any policy'):.2f})" in said
+    nearest = {kind: np.array(part["RN, t = 1/L"], dtype=float) for kind, part in ratios.items()}
+    means = [gmean(values) for values in nearest.values() if np.all(np.isfinite(values))]
+    assert f"at {min(means):.2f} to {max(means):.2f} times where it does not diverge" in said
+
+
+def test_the_answer_on_stagnation_has_the_numbers_of_its_record():
+    runs, said = numbers_of("stagnation"), answer("stagnation")
+    after = {name: run["distance"][20] for name, run in runs.items()}
+    assert after["RN"] == runs["RN"]["distance"][-1] == 3584 - 1024
+    assert f"SR is at a mean distance of {after['SR']:.0f} from" in said and f"({after['binary32']:.0f})" in said
+    assert f"signed-SR$_{{0.4}}$ at {after['signed_SR_eps(0.4)']:.1f}." in said
