@@ -246,3 +246,89 @@ def test_the_answer_on_stagnation_has_the_numbers_of_its_record():
     assert after["RN"] == runs["RN"]["distance"][-1] == 3584 - 1024
     assert f"SR is at a mean distance of {after['SR']:.0f} from" in said and f"({after['binary32']:.0f})" in said
     assert f"signed-SR$_{{0.4}}$ at {after['signed_SR_eps(0.4)']:.1f}." in said
+
+
+def ahead(curves, name, other="SR"):
+    """The longest time, from record to record, in which a scheme has a lower mean test error than another."""
+    mine, others = (np.mean(curves[which]["error"], axis=0) for which in (name, other))
+    turns = np.flatnonzero(np.diff([False, *(mine < others), False]))
+    first, end = max(turns.reshape(-1, 2).tolist(), key=lambda turn: turn[1] - turn[0])
+    return curves[name]["steps"][first], curves[name]["steps"][end - 1]
+
+
+def test_the_lessons_of_logistic_regression_have_the_numbers_of_its_records():
+    curves, said = numbers_of("logistic_regression"), lessons("logistic_regression")
+    moved = np.flatnonzero(np.array(curves["RN"]["unmoved"][0]) < 1)[-1] + 1
+    assert f"after epoch {moved} no weight moves any more" in said
+    assert f"the test error stays at {final_errors(curves['RN']).mean():.2f}%." in said
+    apart = {row["scheme"]: row["error − SR's (points)"].replace("\u00a0", " ") for row in paired(curves)}
+    so = {row["scheme"]: row["so"] for row in paired(curves)}
+    loss = {name: np.mean(c["loss"], axis=0) for name, c in curves.items()}
+    assert f"a loss that is larger by {loss['SR'][-1] - loss['binary32'][-1]:.3f}." in said
+    still = np.mean(np.array(curves["SR"]["unmoved"])[:, -1])
+    assert f"in the end {100 * still:.0f}% of the weights do not move" in said
+    assert "to within 0.05 points" in said and apart["binary32"] == "-0.01 ± 0.05"
+    first, second = (apart[f"signed_SR_eps({eps})"].removeprefix("-") for eps in (0.1, 0.2))
+    assert f"by {first} and {second} points, and better than binary32" in said
+    assert {so["signed_SR_eps(0.1)"], so["signed_SR_eps(0.2)"], so["both(0.1)"]} == {"better"}
+    for eps in (0.1, 0.2, 0.4):
+        assert np.all(loss[f"signed_SR_eps({eps})"][1:] < loss["SR"][1:])
+    most = apart["signed_SR_eps(0.4)"].removeprefix("+")
+    since, until = ahead(curves, "signed_SR_eps(0.4)")
+    behind = ahead(curves, "SR", "signed_SR_eps(0.4)")
+    assert f"signed-SR$_{{0.4}}$ is behind SR at epochs {behind[0]} to {behind[1]}, ahead of it from" in said
+    assert f"from {since} to {until}, and ends {most} points above it" in said
+    both = [apart[f"both({eps})"].partition(" ")[0].strip("+-") for eps in (0.4, 0.1)]
+    assert f"it is worse, by {both[0]} points, and the loss is {loss['both(0.4)'][-1]:.1f};" in said
+    assert f'"both" with $\\varepsilon=0.1$ is better than SR, by {both[1]}.' in said
+    little = [apart[f"SR_eps({eps})"].partition(" ")[0].strip("+") for eps in (0.2, 0.4)]
+    assert f"$\\varepsilon=0.2$ and $0.4$, by {' and '.join(little)} points." in said
+    assert {so["SR_eps(0.2)"], so["SR_eps(0.4)"], so["both(0.4)"]} == {"worse"}
+    hops = [
+        f"{100 * np.abs(np.array(curves[name]['error'])[:, -1] - np.array(curves[name]['error'])[:, -2]).mean():.2f}"
+        for name in ("signed_SR_eps(0.1)", "signed_SR_eps(0.2)", "signed_SR_eps(0.4)", "SR")
+    ]
+    assert f"by {hops[0]}, {hops[1]} and {hops[2]} points from one record to the next (SR: {hops[3]})" in said
+
+
+def test_the_lessons_on_the_steps_of_logistic_regression_have_the_numbers_of_their_record():
+    schemes, said = numbers_of("signs_of_the_step")["schemes"], lessons("logistic_regression")
+    mean = {n: {key: np.mean(values, axis=1) for key, values in found.items()} for n, found in schemes.items()}
+    signed = [mean[f"signed_SR_eps({eps})"] for eps in (0.1, 0.2, 0.4)]
+    wrong = sorted(100 * found["wrong_sign"][-1] for found in signed)
+    assert f"in {wrong[0]:.1f} to {wrong[-1]:.1f}% of the weights under the signed schemes" in said
+    assert f"in {100 * mean['SR']['wrong_sign'][-1]:.0f}% under SR" in said
+    last = sorted(found["beta"][-1] for found in signed)
+    assert all(np.all(found["beta"] > 0) for found in signed)
+    assert f"positive at all epochs shown, and grows to {last[0]:.1f} to {last[-1]:.1f}." in said
+    most = sorted(found["decrease"].max() for found in signed)
+    assert most[0] < 1.1 < most[1] and f"(up to {most[1]:.1f} and {most[2]:.1f} times)" in said
+    late = max(found["decrease"][-1] for found in signed)
+    assert f"is {rounded_up(late, 2)} times that or less in the last epochs" in said
+    assert f"where exact descent has {mean['binary64']['decrease'][-1]:.1f}." in said
+    cosines = [f"−{-found['cosine'][-1]:.2f}" for found in signed]
+    assert f"(cosines of {cosines[0]}, {cosines[1]} and {cosines[2]} for" in said
+    exact = -mean["binary64, $3t$"]["cosine"][-1]
+    assert f"SR: {mean['SR']['cosine'][-1]:.2f}), as in exact descent with $3t$ (−{exact:.2f})" in said
+
+
+def test_the_lessons_of_the_network_have_the_numbers_of_its_record():
+    curves, said = numbers_of("neural_network"), lessons("neural_network")
+    rows = {row["scheme"]: row for row in paired(curves)}
+    apart = {name: row["error − SR's (points)"].replace("\u00a0", " ").strip("+-") for name, row in rows.items()}
+    images = {name: row["over images"].replace("\u00a0", " ") for name, row in rows.items()}
+    loss = {name: np.mean(c["loss"], axis=0)[-1] for name, c in curves.items()}
+    rn = plus_minus(final_errors(curves["RN"]), 2).replace("\u00a0", " ")
+    stopped = sum(run[-1] == 1 for run in curves["RN"]["unmoved"])
+    assert f"RN comes to a complete stop in {stopped} of 20 runs, with {rn}% of the test images" in said
+    assert f"(their difference is {apart['binary32']} points)" in said
+    move = {name: 100 * (1 - np.mean(np.array(curves[name]["unmoved"])[:, -1])) for name in ("SR", "binary32")}
+    assert f"a step moves {move['SR']:.1f}% of the weights, against {move['binary32']:.0f}% in binary32" in said
+    small = apart["signed_SR_eps(0.1)"]
+    assert f"{loss['signed_SR_eps(0.1)']:.3f} against {loss['SR']:.3f}, and {small} points above in the error" in said
+    two = [(apart[f"SR_eps({eps})"], images[f"SR_eps({eps})"]) for eps in (0.1, 0.2)]
+    assert f"are {two[0][0]} and {two[1][0]} points below SR over replicates ({two[0][1]} and {two[1][1]} over" in said
+    large = [apart[f"signed_SR_eps({eps})"].partition(" ")[0] for eps in (0.2, 0.4)]
+    assert f"worse than SR by {large[0]} points for $\\varepsilon=0.2$ and by {large[1]} for" in said
+    assert {rows[f"signed_SR_eps({eps})"]["so"] for eps in (0.2, 0.4)} == {"worse"}
+    assert {row["so"] for name, row in rows.items() if float(row["error − SR's (points)"][:5]) < 0} == {"neither"}
