@@ -332,3 +332,62 @@ def test_the_lessons_of_the_network_have_the_numbers_of_its_record():
     assert f"worse than SR by {large[0]} points for $\\varepsilon=0.2$ and by {large[1]} for" in said
     assert {rows[f"signed_SR_eps({eps})"]["so"] for eps in (0.2, 0.4)} == {"worse"}
     assert {row["so"] for name, row in rows.items() if float(row["error − SR's (points)"][:5]) < 0} == {"neither"}
+
+
+def test_the_lessons_of_the_exact_law_have_the_numbers_of_its_records():
+    few, said = numbers_of("few_random_bits"), lessons("exact_law")
+    time, floor = ({name: np.array(v[key], float) for name, v in few["schemes"].items()} for key in ("time", "floor"))
+    at = {bits: k for k, bits in enumerate(few["bits"])}
+    fast, slow = "signed_SR_eps(0.4)", "SR"
+    assert f"signed-SR$_{{0.4}}$ needs {time[fast][-1]:.0f} steps where SR needs {time[slow][-1]:.0f}," in said
+    assert f"its long-term $f$ is {100 * (floor[fast][-1] / floor[slow][-1] - 1):.0f}% higher" in said
+    assert np.all(np.isinf(time["SR"][: at[3]])) and np.isfinite(time["SR"][at[3]])
+    assert f"(floor {floor['SR'][at[3]]:.0f}, SR's with 32 bits {floor['SR'][-1]:.0f})" in said
+    assert floor["SR"][at[4]] == floor["SR"][at[5]] == min(floor["SR"])
+    assert "From 8 bits on nothing changes by more than 3%" in said
+    for values in (*time.values(), *floor.values()):
+        assert np.all(np.abs(values[at[8] :] / values[-1] - 1) < 0.03)
+    assert "With $\\varepsilon\\ge0.2$ one bit is enough to arrive" in said
+    assert {name for name, values in time.items() if np.isfinite(values[0])} == {
+        f"signed_SR_eps({e})" for e in (0.2, 0.4)
+    }
+    best = numbers_of("best_rounding")
+    steps = dict(zip(best["stepsizes"], zip(*(best["steps_to_minimiser"][n] for n in NAMES), strict=True), strict=True))
+    downhill, threshold, any_policy, sr, signed = steps[0.0625]
+    assert f"{downhill:.1f} steps for both, at least {any_policy:.1f} for any policy, {sr:.0f} for SR;" in said
+    assert f"{downhill:.1f}" == f"{threshold:.1f}"
+    downhill, threshold, any_policy, sr, signed = steps[0.5]
+    assert f"are faster ({downhill:.1f} and {signed:.1f} steps against {threshold:.1f})" in said
+    assert f"at $t=\\frac12$ SR takes {sr / any_policy:.1f} times as many." in said
+    _, _, any_policy, sr, signed = steps[2.0**-7]
+    assert round(sr / any_policy) == 12 and "SR takes twelve times the steps of the fastest policy" in said
+    assert f"signed-SR$_{{0.4}}$ {signed / any_policy:.1f} times;" in said
+    ends = {name: values[-1] for name, values in best["by_horizon"].items()}
+    assert f"where it rests: {ends['threshold']:.5f} against {ends['downhill']:.4f}." in said
+    at_once = best["steps_to_minimiser"]["RN, $t=1/L$"]
+    assert f"it needs {at_once:.2f} steps and rests at {ends['RN, $t=1/L$']:.5f}." in said
+
+
+NAMES = ("downhill", "threshold", "any policy", "SR", "signed_SR_eps(0.4)")
+
+
+def test_the_lessons_of_your_own_problem_have_the_numbers_of_its_record():
+    runs, said = numbers_of("your_own_problem"), lessons("your_own_problem")
+    ends = {name: {key: run[key][-1] for key in ("mean", "bound")} for name, run in runs.items()}
+    assert f"RN stops at $f-f^*={100 * ends['RN']['mean']:.1f}\\cdot10^{{-2}}$." in said
+    assert f"(D5: {rounded_up(ends['signed_SR_eps(0.4)']['bound'])}, SR {rounded_up(ends['SR']['bound'])})" in said
+    floor = np.mean(runs["signed_SR_eps(0.4)"]["mean"][-50:])
+    assert 1.8 < floor / np.mean(runs["SR"]["mean"][-50:]) < 2.2 and "the floor is about twice SR's" in said
+    arrived = [int(np.argmax(np.array(runs[name]["mean"]) < 1.1 * floor)) for name in ("signed_SR_eps(0.4)", "SR")]
+    assert "is at its floor after some 120 steps, whereas SR needs twice as many" in said
+    assert 115 < arrived[0] < 145 and 1.7 < arrived[1] / arrived[0] < 2.3
+
+
+def test_the_lessons_on_sharpness_have_the_numbers_of_their_record():
+    worst, said = numbers_of("sharpest_bound"), lessons("sharper_bounds")
+    above = [100 * (case["D5"][case["steps"][-1]] / case["worst case"][-1] - 1) for case in worst.values()]
+    assert f"{above[0]:.0f}% above the worst case after 40 steps for $Lt=\\frac14$, {above[1]:.0f}% for $Lt=1$" in said
+    assert f"with $\\rho=0.02$ and 0.05 it is {above[2]:.0f} and {above[3]:.0f}% above the worst case" in said
+    unbiased, biased = (numbers_of("five_functions")["Huber"][name]["D5"][-1] for name in ("SR", "signed_SR_eps(0.25)"))
+    assert f"on Huber's by {100 * (1 - biased / unbiased):.0f}% (certified)" in said
+    assert f"the bias {rounded_up(biased)}." in said
