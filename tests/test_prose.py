@@ -391,3 +391,30 @@ def test_the_lessons_on_sharpness_have_the_numbers_of_their_record():
     unbiased, biased = (numbers_of("five_functions")["Huber"][name]["D5"][-1] for name in ("SR", "signed_SR_eps(0.25)"))
     assert f"on Huber's by {100 * (1 - biased / unbiased):.0f}% (certified)" in said
     assert f"the bias {rounded_up(biased)}." in said
+
+
+def test_the_lessons_on_which_bias_have_the_numbers_of_their_record():
+    """Cases lie by function, format, stepsize, minimiser and horizon; means are over all but stepsize and horizon."""
+    parts, said = numbers_of("which_eps").values(), lessons("rate_and_floor")
+
+    def means(name):
+        each = np.concatenate([np.array(part[name], dtype=float).reshape(3, 3, -1, 4) for part in parts])
+        return gmean(each, axis=(0, 2))
+
+    late, early = slice(2, 4), slice(0, 2)
+    assert (
+        means("annealed")[:, late].max() < 1.02 and "within 2% of the best constant $\\varepsilon$ in hindsight" in said
+    )
+    assert f"a constant 0.9 costs up to {means('ε = 0.9')[:, late].max():.2f} there" in said
+    assert f"and SR up to {means('SR')[:, late].max():.0f} where it has not arrived" in said
+    short = means("annealed")[:, early]
+    assert f"comes too soon ({short.min():.2f} to {short.max():.2f})" in said
+    whole = {name: gmean(means(name), axis=None) for name in ("annealed", "ε = 0.9", "downhill", "threshold")}
+    assert f"are equal ({whole['annealed']:.2f}, {whole['ε = 0.9']:.2f})" in said
+    assert f"as good as $\\varepsilon=0.9$ ({whole['downhill']:.2f})" in said
+    assert f"ends at {whole['threshold']:.2f}." in said
+    lower = 0
+    for part in parts:
+        nearest, threshold = (np.array(part[name], dtype=float) for name in ("RN, t = 1/L", "threshold"))
+        lower += bool(np.all(np.isfinite(nearest)) and gmean(nearest) < gmean(threshold))
+    assert lower == 5 and "that ends lower still, on five functions of six" in said
