@@ -418,3 +418,34 @@ def test_the_lessons_on_which_bias_have_the_numbers_of_their_record():
         nearest, threshold = (np.array(part[name], dtype=float) for name in ("RN, t = 1/L", "threshold"))
         lower += bool(np.all(np.isfinite(nearest)) and gmean(nearest) < gmean(threshold))
     assert lower == 5 and "that ends lower still, on five functions of six" in said
+
+
+def test_the_lessons_on_the_bias_of_a_step_have_the_numbers_of_its_records():
+    every, said = numbers_of("noisy_sign"), lessons("descent_bias")
+    g, noisy = np.array(every["g"]), {name: np.array(values) for name, values in every["every_operation"].items()}
+    for once in every["once"].values():
+        assert np.all(once * g < 1e-12)
+    wrong = {name: np.flatnonzero(values * g > 1e-6) for name, values in noisy.items()}
+    signed = [f"signed_SR_eps({eps})" for eps in (0.1, 0.4)]
+    for name in signed:
+        assert g[wrong[name]].min() > 0 and g[wrong[name]].max() < 0.03
+    least, most = (noisy[name][wrong[name]].max() for name in signed)
+    assert "it has the wrong sign for $0<g<0.03$: by up to" in said
+    assert f"by up to {least:.2f} gaps for $\\varepsilon=0.1$, {most:.2f} for $\\varepsilon=0.4$." in said
+    beyond = wrong["both(0.4)"]
+    assert -0.05 <= g[beyond].min() and g[beyond].max() < 0
+    assert f"gives up to {rounded_up(-noisy['both(0.4)'][beyond].min(), 2)} gaps for $-0.05<g<0$." in said
+    length = numbers_of("bias_and_length")
+    r, ends = np.array(length["r"]), {0.1: 0.875, 0.2: 0.75, 0.4: 0.5}
+    assert "From $r=2^{-14}$ on" in said and "up to $r=0.875$, 0.75 and 0.5 for the three" in said
+    for eps, end in ends.items():
+        bias = np.array(length["downhill"][f"signed_SR_eps({eps})"])
+        assert np.allclose(bias[(r >= 2.0**-14) & (r <= end)], eps, rtol=1e-9)
+        assert not np.allclose(bias[(r > end) & (r < end + 0.1)], eps)
+
+
+def test_the_lesson_on_smooth_eigenvectors_has_the_number_of_its_record():
+    cases, said = numbers_of("where_the_bias_pays")["map"], lessons("where_the_bias_pays")
+    smooth = {condition: gmean(cell["signed"]["ratio"]) for condition, cell in cases["smooth eigenvectors"].items()}
+    assert f"it gains a little at condition $10^3$ ({smooth['1000']:.2f}) and nothing beyond" in said
+    assert min(smooth["10000"], smooth["100000"]) > 1
