@@ -264,7 +264,9 @@ def test_the_lessons_of_logistic_regression_have_the_numbers_of_its_records():
     apart = {row["scheme"]: row["error − SR's (points)"].replace("\u00a0", " ") for row in paired(curves)}
     so = {row["scheme"]: row["so"] for row in paired(curves)}
     loss = {name: np.mean(c["loss"], axis=0) for name, c in curves.items()}
-    assert f"a loss that is larger by {loss['SR'][-1] - loss['binary32'][-1]:.3f}." in said
+    cost = f"{loss['SR'][-1] - loss['binary32'][-1]:.3f}"
+    assert f"a loss that is larger by {cost}." in said
+    assert f"on MNIST eight bits cost {cost} in the loss" in " ".join((ROOT / "README.md").read_text().split())
     still = np.mean(np.array(curves["SR"]["unmoved"])[:, -1])
     assert f"in the end {100 * still:.0f}% of the weights do not move" in said
     assert "to within 0.05 points" in said and apart["binary32"] == "-0.01 ± 0.05"
