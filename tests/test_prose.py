@@ -1,0 +1,453 @@
+"""The numbers in the first paragraphs of the notebooks and in what was learned, against the committed records."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from scipy.stats import gmean
+
+from srlib.companion.comparisons import at_best_stepsize, best_stepsize, errors_at_best, final_errors, paired
+from srlib.companion.notebook import find_notebooks
+from srlib.companion.records import load_record
+from srlib.companion.statistics import plus_minus
+from srlib.digits import rounded_up
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "figures"
+
+
+def cells(name):
+    """The markdown cells of the notebook on a subject, each in one line."""
+    (path,) = [path for path in find_notebooks(ROOT / "notebooks") if path.stem[3:] == name]
+    return [" ".join(c.source.split()) for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
+
+
+def answer(name):
+    """The first cell of the notebook on a subject."""
+    return cells(name)[0]
+
+
+def lessons(name):
+    """Its last section."""
+    (last,) = [text for text in cells(name) if "## What we learned" in text]
+    return last.partition("## What we learned")[2]
+
+
+def numbers_of(figure):
+    return load_record(FIGURES / f"{figure}.json")["numbers"]
+
+
+def test_the_answer_of_the_bound_has_the_numbers_of_its_record():
+    """In the order of its sentences: exact arithmetic, SR, signed-SR with ε = 0.4; and exact steps that are longer."""
+    small, large = (numbers_of("convergence_bound")[case] for case in ("t=0.0625", "t=1"))
+
+    def three(case, kind, digits):
+        return [f"{case[name][kind][-1]:.{digits}f}" for name in ("exact", "SR", "signed_SR_eps(0.4)")]
+
+    said = answer("convergence_bound")
+    exact, unbiased, biased = three(small, "within", 1)
+    (longer,) = [name for name in small if name.startswith("exact, t=0")]
+    times, as_long = float(longer.partition("=")[2]) / 0.0625, small[longer]["within"][-1]
+    assert f"exact arithmetic {exact}, SR {unbiased}, signed-SR$_{{0.4}}$ {biased};" in said
+    assert f"with a stepsize {times:.2f} times as long {as_long:.1f})" in said
+    assert f"proved here ({', '.join(three(small, 'bound', 1))})" in said
+    assert f"can improve it ({', '.join(three(large, 'within', 1))})" in said
+    assert f"at $t=1/L$ too ({', '.join(three(large, 'components', 2))})" in said
+    assert f"falls as far ({large['exact, t=1.9']['components'][-1]:.2f})" in said
+
+
+def test_the_answer_on_logistic_regression_has_the_numbers_of_its_record():
+    curves, said = numbers_of("logistic_regression"), answer("logistic_regression")
+    error = {name: f"{final_errors(c).mean():.2f}%" for name, c in curves.items()}
+    loss = {name: np.mean([run[-1] for run in c["loss"]]) for name, c in curves.items()}
+    assert f"RN gets stuck at a test error of {error['RN']}." in said
+    assert f"SR ends at {error['SR']}, as binary32 does." in said and error["SR"] == error["binary32"]
+    two = f"at {error['signed_SR_eps(0.1)']} and {error['signed_SR_eps(0.2)']}."
+    assert f"end below both, {two} signed-SR$_{{0.4}}$ is ahead" in said
+    assert f"and ends at {error['signed_SR_eps(0.4)']}, which cannot be distinguished from SR" in said
+    assert f"({loss['signed_SR_eps(0.4)']:.3f} against {loss['SR']:.3f})" in said
+    verdicts = {row["scheme"]: row["so"] for row in paired(curves)}
+    assert (verdicts["signed_SR_eps(0.1)"], verdicts["signed_SR_eps(0.4)"]) == ("better", "neither")
+
+
+def test_the_answer_on_the_network_has_the_numbers_of_its_record():
+    curves, said = numbers_of("neural_network"), answer("neural_network")
+    error = {name: final_errors(c).mean() for name, c in curves.items()}
+    loss = {name: np.mean([run[-1] for run in c["loss"]]) for name, c in curves.items()}
+    assert (
+        f"RN gets stuck at a test error of {error['RN']:.1f}%. SR ends at {error['SR']:.2f}%, as binary32 does." in said
+    )
+    assert f"{error['binary32']:.2f}" == f"{error['SR']:.2f}" and f"{loss['binary32']:.3f}" == f"{loss['SR']:.3f}"
+    assert f"({loss['signed_SR_eps(0.1)']:.3f} against {loss['SR']:.3f})" in said
+    assert f"the same test error, {error['signed_SR_eps(0.1)']:.2f}%;" in said
+    assert f"end at {error['signed_SR_eps(0.2)']:.2f}% and {error['signed_SR_eps(0.4)']:.2f}%, worse than SR" in said
+    rows = {row["scheme"]: row["so"] for row in paired(curves)}
+    assert {name for name, so in rows.items() if so == "worse"} == {
+        "RN",
+        *(f"{family}({e})" for family in ("signed_SR_eps", "both") for e in (0.2, 0.4)),
+    }
+    assert "better" not in rows.values()
+    assert f"by {max(error['SR'] - error[f'SR_eps({e})'] for e in (0.1, 0.2, 0.4)):.2f} points or less" in said
+
+
+def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
+    explained, said = numbers_of("two_explanations"), answer("what_the_bias_does")
+    apart = [
+        np.mean(case["skeleton"]["loss"]) / np.mean(case["signed"]["loss"]) - 1
+        for key, case in explained.items()
+        if float(key.partition(", ")[2]) <= 0.25
+    ]
+    assert f"to within {np.ceil(100 * max(map(abs, apart))):.0f}% for $t\\le\\frac14$" in said
+    candidates = numbers_of("annealing")["candidates"]
+    errors = errors_at_best(candidates | {"signed": numbers_of("stepsizes")["sweep"]["signed_SR_eps(0.2)"]})
+
+    def shown(name):
+        return plus_minus(errors[name], 2).replace("\u00a0", " ")
+
+    schedule = "[0.4, 0.1, 0.02]"
+    assert f"exact descent ends at a test error of {shown('binary64')}%, SR in eight bits at {shown('SR')}%" in said
+    assert f"signed-SR$_{{0.2}}$ at {shown('signed')}%." in said
+    assert f'("annealed") gives {shown("annealed " + schedule)}%, and its skeleton' in said
+    assert f"and its skeleton {shown('skeleton ' + schedule)}%; that advantage" in said
+    two = f"{shown('sign step 0.03 ' + schedule)}% and {shown('sign step 0.1 ' + schedule)}%"
+    assert f"which the held-out images do not tell apart, end at {two}," in said
+    assert f"and the heavy ball at {shown('heavy ball 0.9')}%." in said
+    tuned = {
+        "signed": numbers_of("stepsizes")["sweep"],
+        "annealed": candidates,
+        "all": numbers_of("whole_set")["sweep"],
+    }
+    less = {
+        kind: {row["scheme"]: row["less binary64's (± over images)"] for row in at_best_stepsize(sweep)}
+        for kind, sweep in tuned.items()
+    }
+    apart = less["signed"]["signed_SR_eps(0.2)"], less["annealed"]["annealed " + schedule]
+    small, clear = (text.replace("\u00a0", " ").removeprefix("-") for text in apart)
+    assert f"its advantage is {small} points, and so may be chance" in said
+    assert f"that advantage, {clear} points, is clear." in said
+    learned = lessons("what_the_bias_does")
+    assert f"the first is {small} points, which may be chance, the second {clear};" in learned
+    most = less["all"]["signed_SR_eps(0.1)"].replace("\u00a0", " ").removeprefix("-")
+    assert f"signed-SR$_{{0.1}}$ is better than exact descent by {most}." in learned
+    errors |= errors_at_best(tuned["signed"])
+    held = {
+        n: np.mean(p[best_stepsize(p)]["held_out"]) for n, p in tuned["signed"].items() if n.startswith("sign step")
+    }
+    assert min(held, key=held.get) == "sign step 0.002"
+    one = f"{shown('sign step 0.001')}% with $c=0.001$ and {shown('sign step 0.002')}% with 0.002, which the held-out"
+    assert one in learned
+    errors = errors_at_best(numbers_of("whole_set")["sweep"])
+    two = f"on all images {shown('sign step 0.001')}% and {shown('sign step 0.002')}%, where signed-SR$_{{0.1}}$ has"
+    assert f"{two} {shown('signed_SR_eps(0.1)')}%." in learned
+    assert f"the same: exact descent {shown('binary64')}%, SR {shown('SR')}%, signed-SR$_{{0.1}}$" in said
+    assert f"{shown('signed_SR_eps(0.1)')}%, the heavy ball {shown('heavy ball 0.9')}%." in said
+
+
+def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
+    worst, functions = numbers_of("sharpest_bound"), numbers_of("five_functions")
+    cases = [(case["worst case"][-1], case["D5"][-1], case["steps"][-1]) for case in worst.values()]
+    (slow, _, _), (fast, _, _), (noisy, _, _), (noisier, _, _) = cases
+    said, upper = answer("sharper_bounds"), [rounded_up(bound, 4) for _, bound, _ in cases]
+    assert {steps for _, _, steps in cases} == {40}
+    assert f"it is {slow:.4g} for exact descent with $t=\\frac14$, where D5 says {upper[0]}" in said
+    assert f"($t=1$: {fast:.4g}, {upper[1]})" in said
+    assert f"it is {noisy:.4g}, where D5 says {upper[2]}," in said
+    assert f"for $\\rho=0.05$ {noisier:.4g}, where D5 says {upper[3]}." in said
+    unbiased = functions["Huber"]["SR"]
+    truth, bound = unbiased["gap"][-1], unbiased["D5"][-1]
+    assert (
+        f"SR uses {100 * truth / bound:.0f}% of D5 after {len(unbiased['D5']) - 1} steps "
+        f"({truth:.3g} of {rounded_up(bound)})" in said
+    )
+    ends = [
+        [functions[kind][name][what][-1] for what in ("gap", "D5", "D5p")]
+        for kind in ("diagonal quadratic", "Nesterov", "dense quadratic", "logistic loss")
+        for name in ("RN", "SR", "signed_SR_eps(0.25)")
+    ]
+    of_it, of_best = max(f / d5 for f, d5, _ in ends), max(f / min(bounds) for f, *bounds in ends)
+    assert f"ends at {100 * of_it:.0f}% of D5 or less, and at {100 * of_best:.0f}% of the best bound or less" in said
+
+
+def test_the_answer_on_where_the_bias_pays_has_the_numbers_of_its_record():
+    numbers = numbers_of("where_the_bias_pays")
+    cases, said = numbers["map"], answer("where_the_bias_pays")
+    cells = [cell for row in cases.values() for cell in row.values()]
+
+    def mean(cell):
+        return gmean(cell["ratio"])
+
+    def clear(kind):
+        return sum(all(r + h < 1 for r, h in zip(c[kind]["ratio"], c[kind]["half"], strict=True)) for c in cells)
+
+    def below(control):
+        return sum(mean(c[control]) < min(mean(c["signed"]), mean(c["annealed"])) for c in cells)
+
+    assert f"({clear('SR')} of the {len(cells)} cases" in said and f"does in {clear('signed')}:" in said
+    assert f"below it in all {below('heavy ball')} cases" in said and below("heavy ball") == len(cells)
+    assert f"nothing to tune, in {below('silver steps')}." in said
+
+    def ratio(row, condition):
+        return f"{mean(cases[row][condition]['signed']):.2g}"
+
+    first, longer = "bfloat16, 150 steps", "1050 steps"
+    assert f"ends at {ratio(first, '1000')} times the $f$ of exact descent at condition $10^3$" in said
+    assert f"and at {ratio(first, '100000')} times at $10^5$" in said
+    assert f"after 1050 steps at condition $10^4$ it ends at {ratio(longer, '10000')} times" in said
+    assert f"({ratio(first, '100')} at 100)" in said and f"({ratio('binary8', '1000')} in eight bits)" in said
+    assert f"(rotated: {ratio('rotated', '1000')})" in said
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{ratio(first, '1000')} times at condition 10³" in readme
+    fixed = numbers["controls"]["sign step of fixed size (by the gap at 1)"]["ratio"]
+    assert f"a sign step of fixed size does so too ({fixed:.1g})" in said
+
+
+def test_the_answer_on_the_best_rounding_has_the_numbers_of_its_record():
+    numbers, said = numbers_of("best_rounding"), answer("exact_law")
+    ends = {name: values[160] for name, values in numbers["by_horizon"].items()}
+    assert ends["threshold"] == pytest.approx(ends["any policy"], rel=1e-6)
+    assert f"after 160 steps is {ends['threshold']:.5f}, where SR has {ends['SR']:.5f}" in said
+    assert f"and signed-SR$_{{0.1}}$ {ends['signed_SR_eps(0.1)']:.4f}." in said
+    steps, sixteenth = numbers["steps_to_minimiser"], numbers["stepsizes"].index(0.0625)
+    always, any_policy, sr = (steps[name][sixteenth] for name in ("downhill", "any policy", "SR"))
+    assert (
+        f"Always downhill takes {always:.1f} steps to the minimiser, any policy at least {any_policy:.1f} "
+        f"and SR {sr:.0f};" in said
+    )
+    assert f"RN with $t=1/L$ takes {steps['RN, $t=1/L$']:.2f}." in said
+
+
+def test_the_answer_on_which_bias_has_the_numbers_of_its_record():
+    ratios, said = numbers_of("which_eps"), answer("rate_and_floor")
+    cases = {
+        name: np.concatenate([np.array(part[name], dtype=float) for part in ratios.values()])
+        for name in ratios["quadratic"]
+    }
+
+    def mean(name, chosen=slice(None)):
+        return gmean(cases[name].reshape(-1, 4)[:, chosen], axis=None)  # four horizons
+
+    long, short = slice(2, 4), slice(0, 2)
+    assert f"ends at {mean('annealed', long):.2f} times the $f$ of the best constant" in said
+    assert f"a constant 0.9 at {mean('ε = 0.9', long):.2f} times and SR at {mean('SR', long):.1f} times" in said
+    assert f"(geometric means of {len(cases['SR']) // 2} cases)" in said
+    three = f"({mean('ε = 0.9', short):.2f}; annealed {mean('annealed', short):.2f}, SR {mean('SR', short):.1f})"
+    assert f"a constant 0.9 is best {three}" in said
+    assert f"ends at {mean('threshold'):.2f} times (all {len(cases['SR'])} cases; a policy" in said
+    assert f"knows everything at {mean('any policy'):.2f})" in said
+    nearest = {kind: np.array(part["RN, t = 1/L"], dtype=float) for kind, part in ratios.items()}
+    means = [gmean(values) for values in nearest.values() if np.all(np.isfinite(values))]
+    assert f"at {min(means):.2f} to {max(means):.2f} times where it does not diverge" in said
+
+
+def test_the_answer_on_stagnation_has_the_numbers_of_its_record():
+    runs, said = numbers_of("stagnation"), answer("stagnation")
+    after = {name: run["distance"][20] for name, run in runs.items()}
+    assert after["RN"] == runs["RN"]["distance"][-1] == 3584 - 1024
+    assert f"SR is at a mean distance of {after['SR']:.0f} from" in said and f"({after['binary32']:.0f})" in said
+    assert f"signed-SR$_{{0.4}}$ at {after['signed_SR_eps(0.4)']:.1f}." in said
+
+
+def ahead(curves, name, other="SR"):
+    """The longest time, from record to record, in which a scheme has a lower mean test error than another."""
+    mine, others = (np.mean(curves[which]["error"], axis=0) for which in (name, other))
+    turns = np.flatnonzero(np.diff([False, *(mine < others), False]))
+    first, end = max(turns.reshape(-1, 2).tolist(), key=lambda turn: turn[1] - turn[0])
+    return curves[name]["steps"][first], curves[name]["steps"][end - 1]
+
+
+def test_the_lessons_of_logistic_regression_have_the_numbers_of_its_records():
+    curves, said = numbers_of("logistic_regression"), lessons("logistic_regression")
+    moved = np.flatnonzero(np.array(curves["RN"]["unmoved"][0]) < 1)[-1] + 1
+    assert f"after epoch {moved} no weight moves any more" in said
+    assert f"the test error stays at {final_errors(curves['RN']).mean():.2f}%." in said
+    apart = {row["scheme"]: row["error − SR's (points)"].replace("\u00a0", " ") for row in paired(curves)}
+    so = {row["scheme"]: row["so"] for row in paired(curves)}
+    loss = {name: np.mean(c["loss"], axis=0) for name, c in curves.items()}
+    cost = f"{loss['SR'][-1] - loss['binary32'][-1]:.3f}"
+    assert f"a loss that is larger by {cost}." in said
+    assert f"on MNIST eight bits cost {cost} in the loss" in " ".join((ROOT / "README.md").read_text().split())
+    still = np.mean(np.array(curves["SR"]["unmoved"])[:, -1])
+    assert f"in the end {100 * still:.0f}% of the weights do not move" in said
+    assert "to within 0.05 points" in said and apart["binary32"] == "-0.01 ± 0.05"
+    first, second = (apart[f"signed_SR_eps({eps})"].removeprefix("-") for eps in (0.1, 0.2))
+    assert f"by {first} and {second} points, and better than binary32" in said
+    assert {so["signed_SR_eps(0.1)"], so["signed_SR_eps(0.2)"], so["both(0.1)"]} == {"better"}
+    for eps in (0.1, 0.2, 0.4):
+        assert np.all(loss[f"signed_SR_eps({eps})"][1:] < loss["SR"][1:])
+    most = apart["signed_SR_eps(0.4)"].removeprefix("+")
+    since, until = ahead(curves, "signed_SR_eps(0.4)")
+    behind = ahead(curves, "SR", "signed_SR_eps(0.4)")
+    assert f"signed-SR$_{{0.4}}$ is behind SR at epochs {behind[0]} to {behind[1]}, ahead of it from" in said
+    assert f"from {since} to {until}, and ends {most} points above it" in said
+    both = [apart[f"both({eps})"].partition(" ")[0].strip("+-") for eps in (0.4, 0.1)]
+    assert f"it is worse, by {both[0]} points, and the loss is {loss['both(0.4)'][-1]:.1f};" in said
+    assert f'"both" with $\\varepsilon=0.1$ is better than SR, by {both[1]}.' in said
+    little = [apart[f"SR_eps({eps})"].partition(" ")[0].strip("+") for eps in (0.2, 0.4)]
+    assert f"$\\varepsilon=0.2$ and $0.4$, by {' and '.join(little)} points." in said
+    assert {so["SR_eps(0.2)"], so["SR_eps(0.4)"], so["both(0.4)"]} == {"worse"}
+    hops = [
+        f"{100 * np.abs(np.array(curves[name]['error'])[:, -1] - np.array(curves[name]['error'])[:, -2]).mean():.2f}"
+        for name in ("signed_SR_eps(0.1)", "signed_SR_eps(0.2)", "signed_SR_eps(0.4)", "SR")
+    ]
+    assert f"by {hops[0]}, {hops[1]} and {hops[2]} points from one record to the next (SR: {hops[3]})" in said
+
+
+def test_the_lessons_on_the_steps_of_logistic_regression_have_the_numbers_of_their_record():
+    schemes, said = numbers_of("signs_of_the_step")["schemes"], lessons("logistic_regression")
+    mean = {n: {key: np.mean(values, axis=1) for key, values in found.items()} for n, found in schemes.items()}
+    signed = [mean[f"signed_SR_eps({eps})"] for eps in (0.1, 0.2, 0.4)]
+    wrong = sorted(100 * found["wrong_sign"][-1] for found in signed)
+    assert f"in {wrong[0]:.1f} to {wrong[-1]:.1f}% of the weights under the signed schemes" in said
+    assert f"in {100 * mean['SR']['wrong_sign'][-1]:.0f}% under SR" in said
+    last = sorted(found["beta"][-1] for found in signed)
+    assert all(np.all(found["beta"] > 0) for found in signed)
+    assert f"positive at all epochs shown, and grows to {last[0]:.1f} to {last[-1]:.1f}." in said
+    most = sorted(found["decrease"].max() for found in signed)
+    assert most[0] < 1.1 < most[1] and f"(up to {most[1]:.1f} and {most[2]:.1f} times)" in said
+    late = max(found["decrease"][-1] for found in signed)
+    assert f"is {rounded_up(late, 2)} times that or less in the last epochs" in said
+    assert f"where exact descent has {mean['binary64']['decrease'][-1]:.1f}." in said
+    cosines = [f"−{-found['cosine'][-1]:.2f}" for found in signed]
+    assert f"(cosines of {cosines[0]}, {cosines[1]} and {cosines[2]} for" in said
+    exact = -mean["binary64, $3t$"]["cosine"][-1]
+    assert f"SR: {mean['SR']['cosine'][-1]:.2f}), as in exact descent with $3t$ (−{exact:.2f})" in said
+
+
+def test_the_lessons_of_the_network_have_the_numbers_of_its_record():
+    curves, said = numbers_of("neural_network"), lessons("neural_network")
+    rows = {row["scheme"]: row for row in paired(curves)}
+    apart = {name: row["error − SR's (points)"].replace("\u00a0", " ").strip("+-") for name, row in rows.items()}
+    images = {name: row["over images"].replace("\u00a0", " ") for name, row in rows.items()}
+    loss = {name: np.mean(c["loss"], axis=0)[-1] for name, c in curves.items()}
+    rn = plus_minus(final_errors(curves["RN"]), 2).replace("\u00a0", " ")
+    stopped = sum(run[-1] == 1 for run in curves["RN"]["unmoved"])
+    assert f"RN comes to a complete stop in {stopped} of 20 runs, with {rn}% of the test images" in said
+    assert f"(their difference is {apart['binary32']} points)" in said
+    move = {name: 100 * (1 - np.mean(np.array(curves[name]["unmoved"])[:, -1])) for name in ("SR", "binary32")}
+    assert f"a step moves {move['SR']:.1f}% of the weights, against {move['binary32']:.0f}% in binary32" in said
+    small = apart["signed_SR_eps(0.1)"]
+    assert f"{loss['signed_SR_eps(0.1)']:.3f} against {loss['SR']:.3f}, and {small} points above in the error" in said
+    two = [(apart[f"SR_eps({eps})"], images[f"SR_eps({eps})"]) for eps in (0.1, 0.2)]
+    assert f"are {two[0][0]} and {two[1][0]} points below SR over replicates ({two[0][1]} and {two[1][1]} over" in said
+    large = [apart[f"signed_SR_eps({eps})"].partition(" ")[0] for eps in (0.2, 0.4)]
+    assert f"worse than SR by {large[0]} points for $\\varepsilon=0.2$ and by {large[1]} for" in said
+    assert {rows[f"signed_SR_eps({eps})"]["so"] for eps in (0.2, 0.4)} == {"worse"}
+    assert {row["so"] for name, row in rows.items() if float(row["error − SR's (points)"][:5]) < 0} == {"neither"}
+
+
+def test_the_lessons_of_the_exact_law_have_the_numbers_of_its_records():
+    few, said = numbers_of("few_random_bits"), lessons("exact_law")
+    time, floor = ({name: np.array(v[key], float) for name, v in few["schemes"].items()} for key in ("time", "floor"))
+    at = {bits: k for k, bits in enumerate(few["bits"])}
+    fast, slow = "signed_SR_eps(0.4)", "SR"
+    assert f"signed-SR$_{{0.4}}$ needs {time[fast][-1]:.0f} steps where SR needs {time[slow][-1]:.0f}," in said
+    assert f"its long-term $f$ is {100 * (floor[fast][-1] / floor[slow][-1] - 1):.0f}% higher" in said
+    assert np.all(np.isinf(time["SR"][: at[3]])) and np.isfinite(time["SR"][at[3]])
+    assert f"(floor {floor['SR'][at[3]]:.0f}, SR's with 32 bits {floor['SR'][-1]:.0f})" in said
+    assert floor["SR"][at[4]] == floor["SR"][at[5]] == min(floor["SR"])
+    assert "From 8 bits on nothing changes by more than 3%" in said
+    for values in (*time.values(), *floor.values()):
+        assert np.all(np.abs(values[at[8] :] / values[-1] - 1) < 0.03)
+    assert "With $\\varepsilon\\ge0.2$ one bit is enough to arrive" in said
+    assert {name for name, values in time.items() if np.isfinite(values[0])} == {
+        f"signed_SR_eps({e})" for e in (0.2, 0.4)
+    }
+    best = numbers_of("best_rounding")
+    steps = dict(zip(best["stepsizes"], zip(*(best["steps_to_minimiser"][n] for n in NAMES), strict=True), strict=True))
+    downhill, threshold, any_policy, sr, signed = steps[0.0625]
+    assert f"{downhill:.1f} steps for both, at least {any_policy:.1f} for any policy, {sr:.0f} for SR;" in said
+    assert f"{downhill:.1f}" == f"{threshold:.1f}"
+    downhill, threshold, any_policy, sr, signed = steps[0.5]
+    assert f"are faster ({downhill:.1f} and {signed:.1f} steps against {threshold:.1f})" in said
+    assert f"at $t=\\frac12$ SR takes {sr / any_policy:.1f} times as many." in said
+    _, _, any_policy, sr, signed = steps[2.0**-7]
+    assert round(sr / any_policy) == 12 and "SR takes twelve times the steps of the fastest policy" in said
+    assert f"signed-SR$_{{0.4}}$ {signed / any_policy:.1f} times;" in said
+    ends = {name: values[-1] for name, values in best["by_horizon"].items()}
+    assert f"where it rests: {ends['threshold']:.5f} against {ends['downhill']:.4f}." in said
+    at_once = best["steps_to_minimiser"]["RN, $t=1/L$"]
+    assert f"it needs {at_once:.2f} steps and rests at {ends['RN, $t=1/L$']:.5f}." in said
+
+
+NAMES = ("downhill", "threshold", "any policy", "SR", "signed_SR_eps(0.4)")
+
+
+def test_the_lessons_of_your_own_problem_have_the_numbers_of_its_record():
+    runs, said = numbers_of("your_own_problem"), lessons("your_own_problem")
+    ends = {name: {key: run[key][-1] for key in ("mean", "bound")} for name, run in runs.items()}
+    assert f"RN stops at $f-f^*={100 * ends['RN']['mean']:.1f}\\cdot10^{{-2}}$." in said
+    assert f"(D5: {rounded_up(ends['signed_SR_eps(0.4)']['bound'])}, SR {rounded_up(ends['SR']['bound'])})" in said
+    floor = np.mean(runs["signed_SR_eps(0.4)"]["mean"][-50:])
+    assert 1.8 < floor / np.mean(runs["SR"]["mean"][-50:]) < 2.2 and "the floor is about twice SR's" in said
+    arrived = [int(np.argmax(np.array(runs[name]["mean"]) < 1.1 * floor)) for name in ("signed_SR_eps(0.4)", "SR")]
+    assert "is at its floor after some 120 steps, whereas SR needs twice as many" in said
+    assert 115 < arrived[0] < 145 and 1.7 < arrived[1] / arrived[0] < 2.3
+
+
+def test_the_lessons_on_sharpness_have_the_numbers_of_their_record():
+    worst, said = numbers_of("sharpest_bound"), lessons("sharper_bounds")
+    above = [100 * (case["D5"][case["steps"][-1]] / case["worst case"][-1] - 1) for case in worst.values()]
+    assert f"{above[0]:.0f}% above the worst case after 40 steps for $Lt=\\frac14$, {above[1]:.0f}% for $Lt=1$" in said
+    assert f"with $\\rho=0.02$ and 0.05 it is {above[2]:.0f} and {above[3]:.0f}% above the worst case" in said
+    unbiased, biased = (numbers_of("five_functions")["Huber"][name]["D5"][-1] for name in ("SR", "signed_SR_eps(0.25)"))
+    assert f"on Huber's by {100 * (1 - biased / unbiased):.0f}% (certified)" in said
+    assert f"the bias {rounded_up(biased)}." in said
+
+
+def test_the_lessons_on_which_bias_have_the_numbers_of_their_record():
+    """Cases lie by function, format, stepsize, minimiser and horizon; means are over all but stepsize and horizon."""
+    parts, said = numbers_of("which_eps").values(), lessons("rate_and_floor")
+
+    def means(name):
+        each = np.concatenate([np.array(part[name], dtype=float).reshape(3, 3, -1, 4) for part in parts])
+        return gmean(each, axis=(0, 2))
+
+    late, early = slice(2, 4), slice(0, 2)
+    assert (
+        means("annealed")[:, late].max() < 1.02 and "within 2% of the best constant $\\varepsilon$ in hindsight" in said
+    )
+    assert f"a constant 0.9 costs up to {means('ε = 0.9')[:, late].max():.2f} there" in said
+    assert f"and SR up to {means('SR')[:, late].max():.0f} where it has not arrived" in said
+    short = means("annealed")[:, early]
+    assert f"comes too soon ({short.min():.2f} to {short.max():.2f})" in said
+    whole = {name: gmean(means(name), axis=None) for name in ("annealed", "ε = 0.9", "downhill", "threshold")}
+    assert f"are equal ({whole['annealed']:.2f}, {whole['ε = 0.9']:.2f})" in said
+    assert f"as good as $\\varepsilon=0.9$ ({whole['downhill']:.2f})" in said
+    assert f"ends at {whole['threshold']:.2f}." in said
+    lower = 0
+    for part in parts:
+        nearest, threshold = (np.array(part[name], dtype=float) for name in ("RN, t = 1/L", "threshold"))
+        lower += bool(np.all(np.isfinite(nearest)) and gmean(nearest) < gmean(threshold))
+    assert lower == 5 and "that ends lower still, on five functions of six" in said
+
+
+def test_the_lessons_on_the_bias_of_a_step_have_the_numbers_of_its_records():
+    every, said = numbers_of("noisy_sign"), lessons("descent_bias")
+    g, noisy = np.array(every["g"]), {name: np.array(values) for name, values in every["every_operation"].items()}
+    for once in every["once"].values():
+        assert np.all(once * g < 1e-12)
+    wrong = {name: np.flatnonzero(values * g > 1e-6) for name, values in noisy.items()}
+    signed = [f"signed_SR_eps({eps})" for eps in (0.1, 0.4)]
+    for name in signed:
+        assert g[wrong[name]].min() > 0 and g[wrong[name]].max() < 0.03
+    least, most = (noisy[name][wrong[name]].max() for name in signed)
+    assert "it has the wrong sign for $0<g<0.03$: by up to" in said
+    assert f"by up to {least:.2f} gaps for $\\varepsilon=0.1$, {most:.2f} for $\\varepsilon=0.4$." in said
+    beyond = wrong["both(0.4)"]
+    assert -0.05 <= g[beyond].min() and g[beyond].max() < 0
+    assert f"gives up to {rounded_up(-noisy['both(0.4)'][beyond].min(), 2)} gaps for $-0.05<g<0$." in said
+    length = numbers_of("bias_and_length")
+    r, ends = np.array(length["r"]), {0.1: 0.875, 0.2: 0.75, 0.4: 0.5}
+    assert "From $r=2^{-14}$ on" in said and "up to $r=0.875$, 0.75 and 0.5 for the three" in said
+    for eps, end in ends.items():
+        bias = np.array(length["downhill"][f"signed_SR_eps({eps})"])
+        assert np.allclose(bias[(r >= 2.0**-14) & (r <= end)], eps, rtol=1e-9)
+        assert not np.allclose(bias[(r > end) & (r < end + 0.1)], eps)
+
+
+def test_the_lesson_on_smooth_eigenvectors_has_the_number_of_its_record():
+    cases, said = numbers_of("where_the_bias_pays")["map"], lessons("where_the_bias_pays")
+    smooth = {condition: gmean(cell["signed"]["ratio"]) for condition, cell in cases["smooth eigenvectors"].items()}
+    assert f"it gains a little at condition $10^3$ ({smooth['1000']:.2f}) and nothing beyond" in said
+    assert min(smooth["10000"], smooth["100000"]) > 1
