@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from srlib.companion.comparisons import errors_at_best, final_errors, gain_of_bound, over_images, proposed
+from srlib.companion.comparisons import best_stepsize, final_errors, gain_of_bound, over_images, proposed
 from srlib.companion.records import load_stamped
 from srlib.companion.statistics import CONFIDENCE, mean_band
 
@@ -328,15 +328,22 @@ def _stepsize(case):
     return float(case.removeprefix("t="))
 
 
+_OF_WHAT = "lower limit over replicates and images"
+
+
 def _c6(records):
-    errors = errors_at_best(records["stepsizes"]["sweep"])
-    schemes = proposed(errors)
+    sweep = records["stepsizes"]["sweep"]
+    ends, schemes = {name: points[best_stepsize(points)] for name, points in sweep.items()}, proposed(sweep)
     limits = []
     for control in ("binary64", "heavy ball"):
-        least = min(np.mean(values) for name, values in errors.items() if name.startswith(control))
-        beyond = {scheme: least - _upper(errors[scheme], _each_of(schemes)) for scheme in schemes}
+        peers = [end for name, end in ends.items() if name.startswith(control)]
+        peer = min(peers, key=lambda end: np.mean(end["error"]))
+        beyond = {}
+        for scheme in schemes:
+            apart = np.asarray(ends[scheme]["error"], float) - np.mean(peer["error"])
+            beyond[scheme] = _lower_limit(apart, ends[scheme], peer, _each_of(schemes))
         best = max(beyond, key=beyond.get)
-        text = f"Each at its best stepsize, {best} ends {{}} points of test error below {control}, lower limit."
+        text = f"Each at its best stepsize, {best} ends {{}} points of test error below {control}, {_OF_WHAT}."
         limits.append(Test(text, beyond[best], 0.0, "stepsizes"))
     said = (
         "comparing the performances of various rounding schemes when optimizing a multinomial logistic regression model"
@@ -357,7 +364,7 @@ def _classifier(records, name, figure, said, further):
     best, worst = max(gains, key=gains.get), min(gains, key=gains.get)
 
     def ends(which, gain, reference):
-        text = f"{which} ends {{}} points of test error below {reference}, lower limit over replicates and images."
+        text = f"{which} ends {{}} points of test error below {reference}, {_OF_WHAT}."
         return Test(text, gain, 0.0, figure)
 
     return Claim(
@@ -373,9 +380,14 @@ def _classifier(records, name, figure, said, further):
 
 
 def _lower_gain(curves, scheme, reference, confidence):
-    """Return the lower limit of a gain, the less of those over replicates and over test images."""
+    """Return the lower limit of the gain of a scheme over another."""
     apart = final_errors(curves[scheme]) - final_errors(curves[reference])
-    _, half = over_images(curves[scheme], curves[reference], confidence)
+    return _lower_limit(apart, curves[scheme], curves[reference], confidence)
+
+
+def _lower_limit(apart, mine, theirs, confidence):
+    """Return the lower limit of a gain from the differences of errors, the less of those over replicates and images."""
+    _, half = over_images(mine, theirs, confidence)
     return -max(_upper(apart, confidence), np.mean(apart) + half)
 
 

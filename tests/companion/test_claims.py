@@ -190,7 +190,7 @@ def test_the_gain_at_the_best_stepsize_is_over_each_control_at_its_own(tmp_path,
     (name,) = [name for name in numbers["stepsizes"]["sweep"] if name.startswith(control)]
     numbers["stepsizes"]["sweep"][name].append({"held_out": [99.0], "error": [0.0]})
     assert limit(numbers)  # no one would have chosen it
-    numbers["stepsizes"]["sweep"][name].append({"held_out": [0.0], "error": [0.0]})
+    numbers["stepsizes"]["sweep"][name].append({"held_out": [0.0], "error": [0.0], "wrong": ["f1"]})
     assert not limit(numbers)
 
 
@@ -200,7 +200,12 @@ def test_a_gain_must_be_larger_than_what_other_test_images_could_change(tmp_path
     for figure in ("logistic_regression", "neural_network"):
         for name, curve in numbers[figure].items():
             curve["wrong"] = [("ff80" if name == "SR" else "0000") + "80"] * len(curve["wrong"])
+    for name, points in numbers["stepsizes"]["sweep"].items():
+        control = name.startswith(("binary64", "heavy ball"))
+        points[0]["wrong"] = [("ff80" if control else "0000") + "80"] * len(points[0]["error"])
     claims = evaluate(written(tmp_path, numbers))
+    for test in claims[5].limits[-2:]:
+        assert test.value == pytest.approx(5 - norm.isf(0.025 / 2) * 100 * stdev([1] * 9 + [0] * 7) / 4, abs=0.01)
     for claim in claims[5:]:
         assert claim.test.value == pytest.approx(
             5.03 - norm.isf(0.025 / 3) * 100 * stdev([1] * 9 + [0] * 7) / 4, abs=0.2
@@ -258,14 +263,15 @@ def supporting():
     from_power = survival | {"SR": [0.2, 0.7, 0.5, 0.9]}
     downhill = {"RN": -0.3, "SR": 0.0, "SR_eps(0.1)": 0.1, "signed_SR_eps(0.1)": 0.1, "signed_SR_eps(0.2)": 0.2}
     at = [
-        {"held_out": [9.0], "error": [11.0]},
+        {"held_out": [9.0], "error": [11.0], "wrong": ["f1"]},
         {"held_out": [20.0], "error": [9.0]},
         {"held_out": [20.0], "error": [14.0]},
     ]
 
     def tuned(error):
         return [
-            {"held_out": [held], "error": [other + s for s in SPREAD]} for held, other in ((6.0, error), (9.0, 0.0))
+            {"held_out": [held], "error": [other + s for s in SPREAD], "wrong": ["f1"] * 3}
+            for held, other in ((6.0, error), (9.0, 0.0))
         ]
 
     logistic = classifier()
@@ -482,9 +488,9 @@ def test_a_scheme_is_the_best_by_its_errors_whatever_its_name(tmp_path, best):
     gains = [5.0 if index == best else 1.0 + (index == (best + 1) % 3) for index in range(3)]
     numbers["neural_network"] = classifier(gains)
     tuned = numbers["stepsizes"]["sweep"]
-    tuned["signed_SR_eps(0.1)"] = [{"held_out": [6.0], "error": [8.0, 8.0, 8.0]}]
+    tuned["signed_SR_eps(0.1)"] = [{"held_out": [6.0], "error": [8.0, 8.0, 8.0], "wrong": ["f1"] * 3}]
     named = ["SR_eps(0.1)", "signed_SR_eps(0.1)", "both(0.1)"]
-    tuned[named[best]] = [{"held_out": [6.0], "error": [3.0, 3.0, 3.0]}]
+    tuned[named[best]] = [{"held_out": [6.0], "error": [3.0, 3.0, 3.0], "wrong": ["f1"] * 3}]
     *_, c6, c7 = evaluate(written(tmp_path, numbers))
     assert f"best proposed scheme, {PROPOSED[best]}, ends" in c7.test.sentence
     assert f"worst, {PROPOSED[(best + 2) % 3]}, ends" in c7.limits[0].sentence
