@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import gmean
 
-from srlib.companion.comparisons import at_best_stepsize, best_stepsize, errors_at_best, final_errors, paired
+from srlib.companion.comparisons import best_stepsize, errors_at_best, final_errors, over_images, paired
 from srlib.companion.notebook import find_notebooks
 from srlib.companion.records import load_record
 from srlib.companion.statistics import plus_minus
@@ -91,6 +91,29 @@ def test_the_answer_on_the_network_has_the_numbers_of_its_record():
     assert f"by {max(error['SR'] - error[f'SR_eps({e})'] for e in (0.1, 0.2, 0.4)):.2f} points or less" in said
 
 
+def tuned(family):
+    """A table of notebook 07: its errors as shown, and differences to the first method, or others, over test images."""
+    sweep = {
+        "constant": numbers_of("stepsizes")["sweep"],
+        "annealed": numbers_of("annealing")["candidates"],
+        "all images": numbers_of("whole_set")["sweep"],
+    }[family]
+    best = {name: points[best_stepsize(points)] for name, points in sweep.items()}
+
+    def shown(name):
+        return plus_minus(errors_at_best(sweep)[name], 2).replace("\u00a0", " ") + "%"
+
+    def less(name, other="binary64"):
+        apart, half = over_images(best[name], best[other], 1 - 0.05 / (len(sweep) - 1))
+        return f"{-apart:.2f} ± {half:.2f}".replace("-", "−")
+
+    return best, shown, less
+
+
+SCHEDULE = "[0.4, 0.1, 0.02]"
+ANNEALED = f"annealed {SCHEDULE}"
+
+
 def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
     explained, said = numbers_of("two_explanations"), answer("what_the_bias_does")
     apart = [
@@ -99,49 +122,138 @@ def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
         if float(key.partition(", ")[2]) <= 0.25
     ]
     assert f"to within {np.ceil(100 * max(map(abs, apart))):.0f}% for $t\\le\\frac14$" in said
-    candidates = numbers_of("annealing")["candidates"]
-    errors = errors_at_best(candidates | {"signed": numbers_of("stepsizes")["sweep"]["signed_SR_eps(0.2)"]})
-
-    def shown(name):
-        return plus_minus(errors[name], 2).replace("\u00a0", " ")
-
-    schedule = "[0.4, 0.1, 0.02]"
-    assert f"exact descent ends at a test error of {shown('binary64')}%, SR in eight bits at {shown('SR')}%" in said
-    assert f"signed-SR$_{{0.2}}$ at {shown('signed')}%." in said
-    assert f'("annealed") gives {shown("annealed " + schedule)}%, and its skeleton' in said
-    assert f"and its skeleton {shown('skeleton ' + schedule)}%; that advantage" in said
-    two = f"{shown('sign step 0.03 ' + schedule)}% and {shown('sign step 0.1 ' + schedule)}%"
+    sweep = numbers_of("stepsizes")["sweep"]
+    short = {name: {p["t"]: np.mean(p["error"]) for p in points if p["t"] <= 0.5} for name, points in sweep.items()}
+    half = sorted(short[f"signed_SR_eps({eps})"][0.5] for eps in (0.1, 0.2, 0.4))
+    for eps in (0.1, 0.2, 0.4):
+        own = short[f"signed_SR_eps({eps})"]
+        assert all(own[t] < error for t, error in short["binary64"].items())
+    assert f"with {half[0]:.1f} to {half[-1]:.1f}% against {short['binary64'][0.5]:.1f}%" in said
+    _, shown, less = tuned("constant")
+    assert f"exact descent ends at a test error of {shown('binary64')}, SR in eight bits at {shown('SR')}" in said
+    assert f"signed-SR$_{{0.2}}$ at {shown('signed_SR_eps(0.2)')}. Its advantage" in said
+    assert f"over exact descent is {less('signed_SR_eps(0.2)')} points" in said
+    cost = less("SR").replace("−", "")
+    _, shown, less = tuned("annealed")
+    assert f'("annealed") gives {shown(ANNEALED)}, and its skeleton {shown("skeleton " + SCHEDULE)}.' in said
+    assert f"Annealing's advantage over exact descent, {less(ANNEALED)} points for all methods of Table 4" in said
+    two = f"{shown('sign step 0.03 ' + SCHEDULE)} and {shown('sign step 0.1 ' + SCHEDULE)}"
     assert f"which the held-out images do not tell apart, end at {two}," in said
-    assert f"and the heavy ball at {shown('heavy ball 0.9')}%." in said
-    tuned = {
-        "signed": numbers_of("stepsizes")["sweep"],
-        "annealed": candidates,
-        "all": numbers_of("whole_set")["sweep"],
+    assert f"a coefficient of 0.9, at {shown('heavy ball 0.9')}." in said
+    _, shown, less = tuned("all images")
+    three = f"exact descent {shown('binary64')}, SR {shown('SR')}, signed-SR$_{{0.1}}$ {shown('signed_SR_eps(0.1)')}."
+    assert f"gains nothing clear either: {three}" in said
+    assert f"Annealed it ends at {shown(ANNEALED)}, which is {less(ANNEALED)} points below" in said
+    assert f"level with the heavy ball's {shown('heavy ball 0.9')}." in said
+    apart, half = less("SR").split(" ± ")
+    assert f"told from chance ({cost} and −{apart} ± {half} points)" in said
+
+
+def clear(difference):
+    gain, half = difference.split(" ± ")
+    return float(gain.replace("−", "-")) > float(half)
+
+
+def test_the_lessons_on_what_the_bias_does_have_the_numbers_of_their_records():
+    said = lessons("what_the_bias_does")
+    best, shown, less = tuned("constant")
+    relative, skeleton = shown("relative step 0.2 of an ulp"), shown("skeleton(0.2)")
+    assert f"is as good ({relative} against {skeleton} for the skeleton" in said
+    constant = less("signed_SR_eps(0.2)")
+    assert f"signed-SR$_{{0.2}}$ is {constant} points below exact descent" in said and not clear(constant)
+    held = {name: np.mean(point["held_out"]) for name, point in best.items()}
+    steps = [name for name in held if name.startswith("sign step")]
+    assert min(steps, key=held.get) == "sign step 0.002"
+    two = f"{shown('sign step 0.001')} with $c=0.001$ and {shown('sign step 0.002')} with 0.002, which the held-out"
+    assert f"A constant sign step is as good as a constant bias: {two}" in said
+    falls = f"({shown('falling t, 1 to 1/4')}, and {shown('t/4 at the end')} if it falls at the end)"
+    sweep = numbers_of("stepsizes")["sweep"]
+    least = {name: np.mean(points[best_stepsize(points, "loss")]["loss"]) for name, points in sweep.items()}
+    losses = f"({least['falling t, 1 to 1/4']:.3f} and {least['t/4 at the end']:.3f}, constant {least['binary64']:.3f})"
+    assert f"gains little in the error {falls} and more in the loss {losses}." in said
+    kept = f"SR has {shown('SR')} where exact descent has {shown('binary64')}, and "
+    assert f"its smallest loss is {least['SR']:.3f}, that of exact descent {least['binary64']:.3f}." in said
+    _, _, less = tuned("annealed")
+    (gain, over_falling), ball = (
+        (less(ANNEALED, other) for other in ("binary64", "t/4 at the end")),
+        less("heavy ball 0.9", ANNEALED),
+    )
+    signs = [less(f"sign step {c} {SCHEDULE}", ANNEALED) for c in (0.03, 0.1)]
+    assert [clear(text) for text in (gain, over_falling, ball, *signs)] == [True, False, True, True, False]
+    _, shown, less = tuned("all images")
+    assert f"{kept}{shown('SR')} where it has {shown('binary64')} on all images" in said
+    constant, more = less("signed_SR_eps(0.1)"), less(ANNEALED)
+    assert f"on all images signed-SR$_{{0.1}}$ {constant}." in said and not clear(constant)
+    assert f"does gain**: {gain} points, and on all images {more}." in said and clear(more)
+    other = less(ANNEALED, "t/4 at the end")
+    assert f"it gains {over_falling}, which may be chance, and on all images {other}." in said and clear(other)
+    level = less("heavy ball 0.9", ANNEALED)
+    assert f"ends {ball} points below the annealed scheme, and on all images {level}." in said and not clear(level)
+    assert f"of fixed size end {signs[0]} and {signs[1]} points below it." in said
+    assert f"on all images {shown('sign step 0.001')} and {shown('sign step 0.002')}." in said
+    at = {f"{p['t']:.3g}": p for p in sweep["binary64"]}
+    near, far = (f"{np.mean(at[t]['held_out']):.2f}%" for t in ("1.19", "4"))
+    assert f"with $t=1.19$ ({near}) from $t=4$ ({far}, with a test error of {np.mean(at['4']['error']):.2f}%)" in said
+
+
+def test_a_longer_step_explains_the_loss_where_it_is_stable():
+    said = lessons("what_the_bias_does")
+    assert "has that loss to within 3%, and a lower test error, where all of these are below 1.5." in said
+    apart = {0.5: [], 1.0: []}
+    for key, case in numbers_of("two_explanations").items():
+        t = float(key.partition(", ")[2])
+        ratios = [
+            np.mean(case[name]["loss"]) / np.mean(case["signed"]["loss"]) - 1 for name in ("skeleton", "longer step")
+        ]
+        if t in apart:
+            apart[t].append(ratios[0])
+        if t <= 0.5:
+            stable = t * (1 + max(case["beta"])) < 1.5
+            assert stable == (abs(ratios[1]) < 0.03)
+            assert stable == (np.mean(case["longer step"]["error"]) < np.mean(case["signed"]["error"]))
+        assert t > 1 or ratios[0] > 0
+    assert f"{100 * max(apart[0.5]):.0f}% for $t=\\frac12$ and {100 * max(apart[1.0]):.0f}% for $t=1$" in said
+
+
+def test_the_lessons_on_the_network_and_the_quadratic_have_the_numbers_of_their_record():
+    places, said = numbers_of("elsewhere"), lessons("what_the_bias_does")
+    network = places["network"]
+    best = {name: points[best_stepsize(points)] for name, points in network.items()}
+    names = ("binary64", "heavy ball 0.5", "signed_SR_eps(0.1)", "signed_SR_eps(0.4)")
+    exact, ball, small, large = (f"{np.mean(best[name]['error']):.2f}%" for name in names)
+    assert (
+        f"{exact} for exact descent, {ball} for the heavy ball, {small} for signed-SR$_{{0.1}}$ and {large} for" in said
+    )
+    exact, ball, small = (f"{np.mean(best[name]['held_out']):.2f}" for name in names[:3])
+    assert f"of the first two ({exact} and {ball}%) are in the opposite order to that of the third ({small}%)" in said
+    bits, skeleton, bare = (
+        f"{np.mean(network[name][0]['error']):.1f}%"
+        for name in ("signed_SR_eps(0.4)", "skeleton(0.4)", "skeleton(0.4), w = 1")
+    )
+    assert f"({bare} for the network with $t=2^{{-7}}$ and $\\varepsilon=0.4$, where eight bits are at {bits};" in said
+    assert f"with $w$ {skeleton.removesuffix('%')}%)" in said
+    (caption,) = [text for text in cells("what_the_bias_does") if text.startswith("**Figure 3.**")]
+    pairs = {
+        place: [
+            (one, other)
+            for eps in (0.1, 0.4)
+            for one, other in zip(runs[f"skeleton({eps})"], runs[f"signed_SR_eps({eps})"], strict=True)
+        ]
+        for place, runs in places.items()
     }
-    less = {
-        kind: {row["scheme"]: row["less binary64's (± over images)"] for row in at_best_stepsize(sweep)}
-        for kind, sweep in tuned.items()
-    }
-    apart = less["signed"]["signed_SR_eps(0.2)"], less["annealed"]["annealed " + schedule]
-    small, clear = (text.replace("\u00a0", " ").removeprefix("-") for text in apart)
-    assert f"its advantage is {small} points, and so may be chance" in said
-    assert f"that advantage, {clear} points, is clear." in said
-    learned = lessons("what_the_bias_does")
-    assert f"the first is {small} points, which may be chance, the second {clear};" in learned
-    most = less["all"]["signed_SR_eps(0.1)"].replace("\u00a0", " ").removeprefix("-")
-    assert f"signed-SR$_{{0.1}}$ is better than exact descent by {most}." in learned
-    errors |= errors_at_best(tuned["signed"])
-    held = {
-        n: np.mean(p[best_stepsize(p)]["held_out"]) for n, p in tuned["signed"].items() if n.startswith("sign step")
-    }
-    assert min(held, key=held.get) == "sign step 0.002"
-    one = f"{shown('sign step 0.001')}% with $c=0.001$ and {shown('sign step 0.002')}% with 0.002, which the held-out"
-    assert one in learned
-    errors = errors_at_best(numbers_of("whole_set")["sweep"])
-    two = f"on all images {shown('sign step 0.001')}% and {shown('sign step 0.002')}%, where signed-SR$_{{0.1}}$ has"
-    assert f"{two} {shown('signed_SR_eps(0.1)')}%." in learned
-    assert f"the same: exact descent {shown('binary64')}%, SR {shown('SR')}%, signed-SR$_{{0.1}}$" in said
-    assert f"{shown('signed_SR_eps(0.1)')}%, the heavy ball {shown('heavy ball 0.9')}%." in said
+    ratios = {p: [np.mean(a["loss"]) / np.mean(b["loss"]) - 1 for a, b in both] for p, both in pairs.items()}
+    assert f"its loss is within {np.ceil(100 * max(map(abs, ratios['network']))):.0f}%" in caption
+    error = max(abs(np.mean(a["error"]) - np.mean(b["error"])) for a, b in pairs["network"])
+    assert f"its test error within {rounded_up(error, 2)} points" in caption
+    lower = sorted(-100 * ratio for ratio in ratios["quadratic"])
+    assert f"ends lower, by {lower[0]:.0f} to {lower[-1]:.0f}%" in caption
+
+
+def test_the_captions_on_annealing_have_the_numbers_of_their_records():
+    (caption,) = [text for text in cells("what_the_bias_does") if text.startswith("**Figure 4.**")]
+    _, _, less = tuned("annealed")
+    assert f"by {less(ANNEALED, 'SR')} and {less(ANNEALED)} points over test images" in caption
+    assert f"are not told apart ({less('heavy ball 0.9', f'sign step 0.03 {SCHEDULE}')})" in caption
 
 
 def test_the_answer_on_sharpness_has_the_numbers_of_its_records():
