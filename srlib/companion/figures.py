@@ -33,8 +33,13 @@ _COLOURS = {
     "heavy ball": "#882255",
     "sign step": "#999933",
 }
-_DASHES = {"binary32": (0, (4, 3)), "both": "--", "heavy ball 0.9": ":"}  # on others that they coincide with
-_DASHES |= {"sign step 0.002": "--", "t/4 at the end": "--"}  # beside 0.001, and in a colour that others have too
+_DASHES = {  # on others that they coincide with, or beside a sibling in the same colour
+    "binary32": (0, (4, 3)),
+    "both": "--",
+    "heavy ball 0.9": ":",
+    "sign step 0.002": "--",
+    "t/4 at the end": "--",
+}
 _LABELS = {
     "SR_eps": r"SR$_\varepsilon$",
     "signed_SR_eps": r"signed-SR$_\varepsilon$",
