@@ -1,5 +1,7 @@
 """The numbers in the first paragraphs of the notebooks and in what was learned, against the committed records."""
 
+import ast
+import inspect
 from pathlib import Path
 
 import nbformat
@@ -8,7 +10,8 @@ import pytest
 from scipy.stats import gmean
 
 from srlib.companion.comparisons import best_stepsize, errors_at_best, final_errors, over_images, paired
-from srlib.companion.notebook import find_notebooks
+from srlib.companion.explore import one_run
+from srlib.companion.notebook import find_notebooks, read_notebook
 from srlib.companion.records import load_record
 from srlib.companion.statistics import plus_minus
 from srlib.digits import rounded_up
@@ -142,9 +145,8 @@ def test_the_answer_on_what_the_bias_does_has_the_numbers_of_its_records():
     _, shown, less = tuned("annealed")
     assert f'("annealed") gives {shown(ANNEALED)}, and its skeleton {shown("skeleton " + SCHEDULE)}.' in said
     gain = less(ANNEALED)
-    assert f"Annealing's advantage over exact descent is {gain} points for all methods of Table 4" in said and clear(
-        gain
-    )
+    assert f"Annealing's advantage over exact descent is {gain} points for all methods of Table 4" in said
+    assert clear(gain)
     two = f"{shown('sign step 0.03 ' + SCHEDULE)} and {shown('sign step 0.1 ' + SCHEDULE)}"
     assert f"which the held-out images do not tell apart, end at {two}," in said
     assert f"a coefficient of 0.9, at {shown('heavy ball 0.9')}." in said
@@ -184,10 +186,8 @@ def test_the_lessons_on_what_the_bias_does_have_the_numbers_of_their_records():
     assert f"its smallest loss is {least['SR']:.3f}, that of exact descent {least['binary64']:.3f}." in said
     _, _, less = tuned("annealed")
     over_bias = less(ANNEALED, "signed_SR_eps(0.2)")
-    (gain, over_falling), ball = (
-        (less(ANNEALED, other) for other in ("binary64", "t/4 at the end")),
-        less("heavy ball 0.9", ANNEALED),
-    )
+    gain, over_falling = less(ANNEALED), less(ANNEALED, "t/4 at the end")
+    ball = less("heavy ball 0.9", ANNEALED)
     signs = [less(f"sign step {c} {SCHEDULE}", ANNEALED) for c in (0.03, 0.1)]
     assert [clear(text) for text in (gain, over_bias, over_falling, ball, *signs)] == [1, 0, 0, 1, 1, 0]
     _, shown, less = tuned("all images")
@@ -589,3 +589,21 @@ def test_the_lesson_on_smooth_eigenvectors_has_the_number_of_its_record():
     smooth = {condition: gmean(cell["signed"]["ratio"]) for condition, cell in cases["smooth eigenvectors"].items()}
     assert f"it gains a little at condition $10^3$ ({smooth['1000']:.2f}) and nothing beyond" in said
     assert min(smooth["10000"], smooth["100000"]) > 1
+
+
+def test_the_page_with_sliders_says_what_its_laws_show():
+    (path,) = [path for path in find_notebooks(ROOT / "notebooks") if path.stem == "14_explorer"]
+    declared = {parameter.name: parameter.default for parameter in read_notebook(path).parameters}
+    chosen = {name: ast.literal_eval(declared[name]) for name in inspect.signature(one_run).parameters}
+
+    def ends(**change):
+        return {name: curve[[0, -1]] for name, curve in one_run(**chosen | change)["expected"].items()}
+
+    said = (ROOT / "docs" / "slider.py").read_text().replace("\n", " ")
+    assert "At the smallest stepsizes RN does not move and, with so few random bits, SR does not either;" in said
+    short = ends(stepsize=2.0**-9)
+    assert [start == end for start, end in short.values()] == [True, True, False]
+    stops = [ends(stepsize=2.0**k)["RN"][1] for k in range(-9, 1)]
+    assert "RN stops ever closer to the minimiser" in said and stops == sorted(stops, reverse=True)
+    biased = [list(ends(eps=k / 10).values())[-1][1] for k in range(1, 10)]
+    assert "the floor at the end is nearly the same for all that are not 0" in said and max(biased) < 1.1 * min(biased)
