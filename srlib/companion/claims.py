@@ -25,12 +25,15 @@ class Test:
     value, threshold : float
     figure : str
         Name of the figure whose record it is computed from.
+    otherwise : str, optional
+        What is said of a negative value, with "{}" in the place of its size.
     """
 
     sentence: str
     value: float
     threshold: float
     figure: str
+    otherwise: str = ""
 
     __test__ = False  # not one of pytest's
 
@@ -47,6 +50,8 @@ class Test:
     @property
     def said(self) -> str:
         """The sentence with the value in it."""
+        if self.otherwise and self.value < 0:
+            return self.otherwise.format(f"{-self.value:.3g}")
         return self.sentence.format(f"{self.value + 0.0:.3g}")
 
 
@@ -274,8 +279,9 @@ def _c4(records):
                 least,
                 _ROUNDING,
                 "noisy_sign",
+                "Every operation rounded: under signed-SR_eps it can point uphill, by {} gaps at most.",
             ),
-            Test("Along E3 β of the whole step is {} at least, lower limit.", beta, 0.0, "signs_of_the_step"),
+            Test("Along E3 the lower limit of β of the whole step is {} or more.", beta, 0.0, "signs_of_the_step"),
         ),
     )
 
@@ -287,15 +293,17 @@ def _c5(records):
     least, most = min(signed, key=_eps), max(signed, key=_eps)
 
     def gains(stepsize, kind, scheme, reference="exact"):
-        whose = "exact arithmetic's" if reference == "exact" else f"{reference}'s"
-        text = (
-            f"Setting I, {stepsize.replace('=', ' = ')}: {_KINDS[kind]} of {scheme} is a share of {{}} below {whose}."
-        )
-        return Test(text, gain_of_bound(cases[stepsize], scheme, kind, reference), 0.0, "convergence_bound")
+        place = f"Setting I, {stepsize.replace('=', ' = ')}"
+        return below(place, cases[stepsize], scheme, kind, "convergence_bound", reference)
 
     def in_eight_bits(kind):
-        text = f"In eight bits {_KINDS[kind]} of {most} is a share of {{}} below exact arithmetic's."
-        return Test(text, gain_of_bound(coarse, most, kind), 0.0, "bound_limits")
+        return below("In eight bits", coarse, most, kind, "bound_limits")
+
+    def below(place, case, scheme, kind, figure, reference="exact"):
+        whose = "exact arithmetic's" if reference == "exact" else f"{reference}'s"
+        text = f"{place}: {_KINDS[kind]} of {scheme} is {{}} {whose} by {{{{}}}} times that."
+        gain = gain_of_bound(case, scheme, kind, reference)
+        return Test(text.format("below"), gain, 0.0, figure, text.format("above"))
 
     worst = min(signed, key=lambda scheme: gain_of_bound(cases[small], scheme, "within"))
     return Claim(
@@ -328,9 +336,6 @@ def _stepsize(case):
     return float(case.removeprefix("t="))
 
 
-_OF_WHAT = "lower limit over replicates and images"
-
-
 def _c6(records):
     sweep = records["stepsizes"]["sweep"]
     ends, schemes = {name: points[best_stepsize(points)] for name, points in sweep.items()}, proposed(sweep)
@@ -343,8 +348,7 @@ def _c6(records):
             apart = np.asarray(ends[scheme]["error"], float) - np.mean(peer["error"])
             beyond[scheme] = _lower_limit(apart, ends[scheme], peer, _each_of(schemes))
         best = max(beyond, key=beyond.get)
-        text = f"Each at its best stepsize, {best} ends {{}} points of test error below {control}, {_OF_WHAT}."
-        limits.append(Test(text, beyond[best], 0.0, "stepsizes"))
+        limits.append(_ends(f"Each at its best stepsize, {best}", beyond[best], control, "stepsizes"))
     said = (
         "comparing the performances of various rounding schemes when optimizing a multinomial logistic regression model"
     )
@@ -364,8 +368,7 @@ def _classifier(records, name, figure, said, further):
     best, worst = max(gains, key=gains.get), min(gains, key=gains.get)
 
     def ends(which, gain, reference):
-        text = f"{which} ends {{}} points of test error below {reference}, {_OF_WHAT}."
-        return Test(text, gain, 0.0, figure)
+        return _ends(which, gain, reference, figure)
 
     return Claim(
         name,
@@ -377,6 +380,13 @@ def _classifier(records, name, figure, said, further):
             *further,
         ),
     )
+
+
+def _ends(which, gain, reference, figure):
+    """Return the test that the lower limit of a gain in the test error is positive."""
+    text = "{} ends {} {{}} points of test error {} {}, by the limit over replicates and images."
+    below, above = (text.format(which, *said, reference) for said in (("at least", "below"), ("at most", "above")))
+    return Test(below, gain, 0.0, figure, above)
 
 
 def _lower_gain(curves, scheme, reference, confidence):
