@@ -1,5 +1,6 @@
 """Gradient descent with three rounding sites, on an ensemble of replicates at once (SPEC, Gradient descent)."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +136,7 @@ def iterates(
         If a parameter is not of these.
     """
     steps = checks.integer("steps", steps, 1)
-    updates = [Scheme.parse(update(number) if callable(update) else update) for number in range(steps)]
+    updates = [Scheme.parse(update(k)) for k in range(steps)] if callable(update) else [Scheme.parse(update)] * steps
     sites = {scheme: _sites(fmt, gradient, multiply, scheme, rng) for scheme in dict.fromkeys(updates)}
     stepsize = checks.positive("stepsize", stepsize)
     x = _start(problem, x0, Format.parse(fmt), rng)
@@ -351,6 +352,6 @@ def _wrong_axis(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 
 def _unchanged(x: Array, moved: Array, ndim: int) -> np.ndarray:
-    xp = array_namespace(x)
-    same = xp.astype(x == moved, xp.float64)
-    return to_numpy(xp.mean(same, axis=tuple(range(x.ndim - ndim, x.ndim))))
+    axes = tuple(range(x.ndim - ndim, x.ndim))
+    same = array_namespace(x).count_nonzero(x == moved, axis=axes)
+    return to_numpy(same) / math.prod(x.shape[axis] for axis in axes)
