@@ -84,7 +84,7 @@ def largest(fmt):
     return 448.0 if fmt.name == "e4m3" else float((2 - Fraction(2) ** (1 - fmt.precision)) * Fraction(2) ** fmt.emax)
 
 
-@lru_cache(2**19)  # every binary16 value in all formats of few bits
+@lru_cache(2**16)
 def locate(magnitude, fmt):
     """Its neighbours in the format, the exact position between them, and whether the significand of the lower is odd.
 
@@ -126,3 +126,38 @@ def rounded(x, fmt, scheme, word, v, dtype, bits=32):
     chance = 0 if theta == 0 else prob_away(scheme, theta, odd, x, v, dtype)
     magnitude = above if word >> (32 - bits) < round(2**bits * chance) else below
     return math.copysign(overflow if magnitude > largest(fmt) else magnitude, x)
+
+
+@cache
+def located(fmt):
+    """What `locate` says of each binary16 magnitude in turn, as arrays; 0 where it is beyond the format."""
+    beyond = (0.0, 0.0, Fraction(0), False)
+    sizes = every_binary16(np.float64)[: 2**15].tolist()
+    found = (locate(size, fmt) if size < magnitudes(fmt)[-1] / 2 else beyond for size in sizes)
+    below, above, theta, odd = zip(*found, strict=True)
+    assert all(Fraction(float(value)) == value for value in set(theta))
+    return np.array(below), np.array(above), np.array(theta, dtype=float), np.array(odd)
+
+
+def every_binary16_rounded(fmt, scheme, words, v, dtype):
+    """As `rounded`, all binary16 values at once; float64 holds their positions, and what is compared with the words."""
+    x = every_binary16(np.float64)
+    below, above, theta, odd = (np.tile(part, 2) for part in located(fmt))
+    away = {"RZ": x != x, "RU": x > 0, "RD": x < 0}
+    if scheme == "RN":
+        chance = (theta > 0.5) | ((theta == 0.5) & odd)
+    elif scheme in away:
+        chance = away[scheme]
+    elif scheme == "SR":
+        chance = theta
+    else:
+        eps = dtype(float(scheme[scheme.index("(") + 1 : -1]))
+        toward = 1 if scheme.startswith("SR_eps") else np.where(x > 0, 1, -1) * ((v < 0) * 1 - (v > 0))
+        chance = np.clip(theta.astype(dtype) + np.asarray(toward, dtype) * eps, dtype(0), dtype(1)).astype(float)
+    magnitude = np.where((theta > 0) & (words < np.rint(2.0**32 * chance)), above, below)
+    overflow = {"inf": math.inf, "nan": math.nan, "saturate": largest(fmt)}[fmt.overflow]
+    held = np.isfinite(x) & ~away[scheme] if scheme in away else x != x
+    beyond = (magnitude > largest(fmt)) | ~(np.abs(x) < magnitudes(fmt)[-1] / 2)
+    magnitude = np.where(beyond, np.where(held, largest(fmt), overflow), magnitude)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isnan(x), x, np.copysign(magnitude, x)).astype(dtype)

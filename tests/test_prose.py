@@ -359,10 +359,8 @@ def test_the_answer_on_the_best_rounding_has_the_numbers_of_its_record():
     assert f"and signed-SR$_{{0.1}}$ {ends['signed_SR_eps(0.1)']:.4f}." in said
     steps, sixteenth = numbers["steps_to_minimiser"], numbers["stepsizes"].index(0.0625)
     always, any_policy, sr = (steps[name][sixteenth] for name in ("downhill", "any policy", "SR"))
-    assert (
-        f"Always downhill takes {always:.1f} steps to a value beside the minimiser, any policy at least {any_policy:.1f} "
-        f"and SR {sr:.0f};" in said
-    )
+    assert f"Always downhill takes {always:.1f} steps to a value beside the minimiser, any policy at" in said
+    assert f"any policy at least {any_policy:.1f} and SR {sr:.0f};" in said
     assert f"RN with $t=1/L$ takes {steps['RN, $t=1/L$']:.2f}." in said
 
 

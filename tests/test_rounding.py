@@ -56,9 +56,12 @@ def test_every_binary16_value_rounds_as_the_rationals_say(fmt, scheme):
     x = oracle.every_binary16(np.float32)
     v = directions(x)
     words = Philox(4).words(x)
-    zipped = zip(x, words, v, strict=True)
-    expected = [oracle.rounded(float(a), fmt, scheme, int(w), b, np.float32) for a, w, b in zipped]
-    assert_same_bits(round_to(x, fmt, scheme, Philox(4), v=v), np.array(expected, dtype=np.float32))
+    expected = oracle.every_binary16_rounded(fmt, scheme, words, v, np.float32)
+    assert_same_bits(round_to(x, fmt, scheme, Philox(4), v=v), expected)
+    some = slice(None, None, 61)
+    zipped = zip(x[some], words[some], v[some], strict=True)
+    one_by_one = [oracle.rounded(float(a), fmt, scheme, int(w), b, np.float32) for a, w, b in zipped]
+    assert_same_bits(expected[some], np.array(one_by_one, dtype=np.float32))
 
 
 @pytest.mark.parametrize(("name", "theirs"), oracle.GFLOAT.items())

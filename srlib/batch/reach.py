@@ -41,8 +41,9 @@ class Reach:
 
     Forms are syntax trees, where comments and layout are none, without docstrings, annotations of functions, methods of
     rich display, and the arguments of built-in exceptions that are raised and of warnings. A name that stands for a
-    definition is its number in the order of the walk, or what it is called in full if `named`; names from outside the
-    package are in full. They are the same for all versions of Python.
+    definition is what that is called in full if `named`; else it is a place in a list of numbers, in the order of the
+    walk, that comes with the form. Names from outside the package are in full. Forms are the same for all versions of
+    Python.
 
     Parameters
     ----------
@@ -54,21 +55,20 @@ class Reach:
     """
 
     def __init__(self, sources: Mapping[str, str], ignored: Sequence[str] = (), named: bool = False):
-        self._sources, self._ignored, self._named = sources, tuple(ignored), named
+        self._package = _package(tuple(sources.items()), tuple(ignored), named)
         self._numbers: dict[tuple[str, str], int] = {}
         self._met: set[str] = set()
 
     def notebook(self, code: str) -> list:
         """Return the form of code that is run from top to bottom; the walk starts with what it reaches."""
         body = _tree(code).body
-        scope = _Scope(_names(body))
-        return self._plain(body, scope, None)
+        return self._numbered(*_Form(self._package, None, _Scope(_names(body))).of(body))
 
     def definitions(self) -> list:
         """Return the forms of all definitions that have been reached, in their order."""
         forms: list = []
         while len(forms) < len(self._numbers):
-            forms.append(self._form(*self.keys()[len(forms)]))
+            forms.append(self._numbered(*self._package.form(*self.keys()[len(forms)])))
         return forms
 
     def keys(self) -> list[tuple[str, str]]:
@@ -77,13 +77,11 @@ class Reach:
 
     def imports(self, module: str) -> dict[str, list[str]]:
         """Return what the names stand for that a module imports."""
-        names = _module(module, self._sources[module]).scope.names
-        return {name: targets for name, targets in names.items() if targets}
+        return {name: targets for name, targets in self._package.module(module).scope.names.items() if targets}
 
-    def _form(self, module, name):
-        found = _module(module, self._sources[module])
-        pairs = found.statements if name == _STATEMENTS else found.bindings[name]
-        return [self._plain([*context, statement], found.scope, found) for context, statement in pairs]
+    def _numbered(self, form, references):
+        numbers = [self._number(*key) for key in references]
+        return form if self._package.named else [form, numbers]
 
     def _number(self, module, name):
         """Return what stands for a definition in forms; what its module does at its import is reached with it."""
@@ -94,19 +92,36 @@ class Reach:
             for imported in (".".join(parts[:end]) for end in range(len(parts), 0, -1)):
                 if imported not in self._met:
                     self._met.add(imported)
-                    for other in self._at_import(imported):
+                    for other in self._package.at_import(imported):
                         self._number(imported, other)
-        return ".".join(key) if self._named else self._numbers[key]
+        return self._numbers[key]
+
+
+class _Package:
+    """The modules of a package: what names stand for in them, and the forms of their definitions, each made once."""
+
+    def __init__(self, sources, ignored, named):
+        self.sources, self._ignored, self.named = dict(sources), ignored, named
+        self.form, self.at_import = cache(self._form), cache(self._at_import)
+
+    def module(self, name):
+        return _module(name, self.sources[name])
+
+    def _form(self, module, name):
+        """Return the form of a definition, and the keys of the definitions that it refers to."""
+        found = self.module(module)
+        pairs = found.statements if name == _STATEMENTS else found.bindings[name]
+        return _Form(self, found, found.scope).of([[*context, statement] for context, statement in pairs])
 
     def _at_import(self, module):
-        """Yield what is reached with anything of a module: its statements, and definitions that are registered."""
-        found = _module(module, self._sources[module])
-        if found.statements:
-            yield _STATEMENTS
+        """Return what is reached with anything of a module: its statements, and definitions that are registered."""
+        found = self.module(module)
+        names = [_STATEMENTS] if found.statements else []
         for name, pairs in found.bindings.items():
             decorators = [decorator for _, node in pairs for decorator in getattr(node, "decorator_list", ())]
             if any(self._registers(decorator, found) for decorator in decorators):
-                yield name
+                names.append(name)
+        return names
 
     def _registers(self, decorator, module):
         """Tell whether a decorator is given anything but constants, or is itself an attribute of a definition."""
@@ -116,10 +131,10 @@ class Reach:
         if any(isinstance(node, ast.Name) for argument in given for node in ast.walk(argument)):
             return True
         root, attributes = _chain(decorator)
-        own = self._resolve(module.scope, module, root, attributes) if root is not None else ()
+        own = self.resolve(module.scope, module, root, attributes) if root is not None else ()
         return any(kind == "definition" and rest for kind, _, rest in own)
 
-    def _resolve(self, scope, module, name, attributes):
+    def resolve(self, scope, module, name, attributes):
         """Yield all that a name with attributes may stand for: kind, what it is, and the attributes that are left."""
         while scope.outer is not None:
             if name in scope.names:
@@ -150,115 +165,139 @@ class Reach:
     def _follow(self, parts, attributes, seen=frozenset()):
         """Yield what a dotted name stands for, from the package down."""
         parts = [*parts, *attributes]
-        if parts[0] not in self._sources:
+        if parts[0] not in self.sources:
             yield "external", ".".join(parts), ()
             return
         module = parts[0]
         for i, part in enumerate(parts[1:], 1):
-            if self._is_ignored(module):
+            if self.is_ignored(module):
                 break
-            found = _module(module, self._sources[module])
+            found = self.module(module)
             if part in found.scope.names and (module, part) not in seen:
                 for target in found.scope.names[part] or ():
                     yield from self._follow(target.split("."), parts[i + 1 :], seen | {(module, part)})
                 if part in found.bindings:
                     yield "definition", (module, part), tuple(parts[i + 1 :])
                 return
-            if f"{module}.{part}" not in self._sources:  # nothing that is seen here: anything of it may be meant
+            if f"{module}.{part}" not in self.sources:  # nothing that is seen here: anything of it may be meant
                 yield "module", module, tuple(parts[i:])
                 return
             module = f"{module}.{part}"
-        yield ("ignored" if self._is_ignored(module) else "module"), module, ()
+        yield ("ignored" if self.is_ignored(module) else "module"), module, ()
 
-    def _is_ignored(self, module):
+    def is_ignored(self, module):
         return any(module == name or module.startswith(f"{name}.") for name in self._ignored)
 
+
+@cache
+def _package(sources, ignored, named):
+    return _Package(sources, ignored, named)
+
+
+class _Form:
+    """The form of a part of a module, or of a notebook's code, and the definitions that it refers to."""
+
+    def __init__(self, package: _Package, module: _Module | None, scope: _Scope):
+        self._package, self._module, self._scope = package, module, scope
+        self._places: dict[tuple[str, str], int] = {}
+
+    def of(self, nodes: list) -> tuple[list, list[tuple[str, str]]]:
+        """Return the form of syntax trees, and module and name of each definition in the order of its places."""
+        return self._plain(nodes, self._scope), list(self._places)
+
+    def _place(self, module, name):
+        place = self._places.setdefault((module, name), len(self._places))
+        return f"{module}.{name}" if self._package.named else place
+
     def _whole(self, module):
-        """Reach all of a module and of those below it; return their names, by which it may be asked for, with forms."""
-        if module.partition(".")[0] not in self._sources:
+        """Refer to all of a module and of those below it; return their names, by which it may be asked for."""
+        if module.partition(".")[0] not in self._package.sources:
             return module
-        names = [name for name in sorted(self._sources) if name == module or name.startswith(f"{module}.")]
+        names = [name for name in sorted(self._package.sources) if name == module or name.startswith(f"{module}.")]
         return [
-            [binding, self._number(name, binding)]
+            [binding, self._place(name, binding)]
             for name in names
-            if not self._is_ignored(name)
-            for binding in _module(name, self._sources[name]).bindings
+            if not self._package.is_ignored(name)
+            for binding in self._package.module(name).bindings
         ]
 
-    def _reference(self, scope, module, name, attributes, only_bound=False):
+    def _reference(self, scope, name, attributes, only_bound=False):
         """Return the form of a name with attributes; of one that is bound here, not what else it may stand for."""
         found: list = []
-        for kind, what, rest in self._resolve(scope, module, name, attributes):
+        for kind, what, rest in self._resolve(scope, name, attributes):
             if only_bound and kind not in ("definition", "local"):
                 continue
             if kind == "definition":
-                what = self._number(*what)
+                what = self._place(*what)
             elif kind == "module":
                 what = self._whole(what)
             elif kind == "ignored":
-                what = what if self._named else _ALL
+                what = what if self._package.named else _ALL
             found.append([kind, what, *rest])
         return found
 
-    def _plain(self, node, scope, module):
+    def _resolve(self, scope, name, attributes):
+        return self._package.resolve(scope, self._module, name, attributes)
+
+    def _plain(self, node, scope):
         """Return a syntax tree as lists and text, without the fields that are empty or that not all versions have."""
         if isinstance(node, list):
-            parts = [self._plain(item, scope, module) for item in node]
+            parts = [self._plain(item, scope) for item in node]
             return [part for part in parts if part is not None]
         if not isinstance(node, ast.AST):
             return repr(node)
         root, attributes = _chain(node)
         if root is not None:
-            return self._reference(scope, module, root, attributes, only_bound=_is_bound(node))
+            return self._reference(scope, root, attributes, only_bound=_is_bound(node))
         inner = {}
         match node:
             case ast.Import() | ast.ImportFrom():
                 return [self._whole(target) for target in _stars([node])] or None
             case ast.Compare(ast.Name(name), [ast.Is() | ast.IsNot()], [ast.Constant(None)]):
-                kinds = {kind for kind, *_ in self._resolve(scope, module, name, ())}
+                kinds = {kind for kind, *_ in self._resolve(scope, name, ())}
                 if "module" in kinds:
                     return ["module compared with None", type(node.ops[0]).__name__]
-            case ast.Raise(ast.Call(ast.Name(name)) as call) if self._is_builtin_error(name, scope, module):
+            case ast.Raise(ast.Call(ast.Name(name)) as call) if self._is_builtin_error(name, scope):
                 node = ast.Raise(ast.Call(call.func, [], []), node.cause)
             case ast.Assert():
                 node = ast.Assert(node.test, None)
-            case ast.Call(function, [_, *others], keywords) if self._is_warning(function, scope, module):
+            case ast.Call(function, [_, *others], keywords) if self._is_warning(function, scope):
                 node = ast.Call(function, others, keywords)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
                 inner = {"body": _Scope(_inside(node), scope)}
             case ast.ClassDef():
                 inner = {"body": _Scope(_inside(node), scope, of_class=True)}
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                return self._comprehension(node, scope, module)
-        return self._fields(node, scope, module, inner)
+                return self._comprehension(node, scope)
+        return self._fields(node, scope, inner)
 
-    def _fields(self, node, scope, module, inner):
+    def _fields(self, node, scope, inner):
         fields = {}
         for name, value in ast.iter_fields(node):
-            if name == "name" and module is not None and scope is module.scope and isinstance(value, str):
-                form = self._reference(scope, module, value, ())  # of a definition, which may be renamed
+            if name == "name" and self._module is not None and scope is self._module.scope and isinstance(value, str):
+                form = self._reference(scope, value, ())  # of a definition, which may be renamed
             else:
-                form = self._plain(value, inner.get(name, scope), module)
+                form = self._plain(value, inner.get(name, scope))
             if form not in (None, [], "None"):
                 fields[name] = form
         return [type(node).__name__, dict(sorted(fields.items()))]
 
-    def _comprehension(self, node, scope, module):
+    def _comprehension(self, node, scope):
         """Return the form of a comprehension, whose first iterable is evaluated outside."""
         inside = _Scope(_inside(node), scope)
-        first = self._plain(node.generators[0].iter, scope, module)
-        fields = {name: self._plain(value, inside, module) for name, value in ast.iter_fields(node)}
+        first = self._plain(node.generators[0].iter, scope)
+        fields = {name: self._plain(value, inside) for name, value in ast.iter_fields(node)}
         return [type(node).__name__, first, dict(sorted(fields.items()))]
 
-    def _is_builtin_error(self, name, scope, module):
-        kinds = {kind for kind, *_ in self._resolve(scope, module, name, ())}
+    def _is_builtin_error(self, name, scope):
+        kinds = {kind for kind, *_ in self._resolve(scope, name, ())}
         return kinds == {"builtin"} and hasattr(builtins, name) and name != "StopIteration"
 
-    def _is_warning(self, function, scope, module):
+    def _is_warning(self, function, scope):
         root, attributes = _chain(function)
         if root is None:
             return False
-        return ("external", "warnings.warn", ()) in self._resolve(scope, module, root, attributes)
+        return ("external", "warnings.warn", ()) in self._resolve(scope, root, attributes)
 
 
 class _Strip(ast.NodeTransformer):

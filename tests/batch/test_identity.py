@@ -620,7 +620,10 @@ def test_modules_that_are_ignored_may_be_renamed_and_are_no_part_of_a_package_us
     code = "from p.n import g\nh(g)"
     renamed = STUB | {"p.k": "g = 1"}
     assert forms(STUB, code, ["p.n"]) == forms(renamed, "from p.k import g\nh(g)", ["p.k"])
-    assert json.loads(forms(STUB, "from p.n import g\ng.a", ["p.n"])) == [[["Expr", {"value": [["ignored", "*"]]}]], []]
+    assert json.loads(forms(STUB, "from p.n import g\ng.a", ["p.n"])) == [
+        [[["Expr", {"value": [["ignored", "*"]]}]], []],
+        [],
+    ]
     whole = STUB | {"p.m": "x = 1"}
     assert forms(whole, "import p\nh(p)", ["p.n"]) == forms(whole | {"p.n": "g = 2"}, "import p\nh(p)", ["p.n"])
 
