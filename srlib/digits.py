@@ -4,7 +4,7 @@ import decimal
 import math
 
 import numpy as np
-from array_api_compat import array_namespace, is_cupy_namespace
+from array_api_compat import is_cupy_array
 
 from srlib.typing import Array
 
@@ -42,4 +42,4 @@ def rounded_up(value: float, digits: int = 3) -> str:
 
 def to_numpy(x: Array) -> np.ndarray:
     """Return an array of any library as one of NumPy."""
-    return x.get() if is_cupy_namespace(array_namespace(x)) else np.asarray(x)
+    return x.get() if is_cupy_array(x) else np.asarray(x)
