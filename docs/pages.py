@@ -73,8 +73,9 @@ def write_pages(app):
         "figures/README": gallery(figures, source / "notebooks"),
         "provenance": provenance(figures, Path(app.config.batch)),
         "api/srlib": package(),
-        "slider": slider_page(source / "notebooks" / "14_explorer.ipynb"),
     }
+    if app.builder.name == "html":  # on paper nothing slides
+        pages["slider"] = slider_page(source / "notebooks" / "14_explorer.ipynb")
     for module in pkgutil.walk_packages(srlib.__path__, "srlib."):
         if not module.ispkg and module.name not in ("srlib.__main__", "srlib.version"):
             pages[f"api/{module.name.removeprefix('srlib.')}"] = MODULE.format(module=module.name)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 NUMBER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
 MARGINS = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 # Of the reference only the index and rounding; modules and the provenance of figures are for looking things up.
-LEFT_OUT = ["*.py", "README.md", "api/[!rs]*", "api/sc*", "provenance.md", "slider.md"]
+LEFT_OUT = ["*.py", "README.md", "api/[!rs]*", "api/sc*", "provenance.md"]
 LINKS = ["ref.python", "toc", "myst.xref_missing"]  # checked where all pages are
 
 

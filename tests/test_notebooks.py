@@ -337,9 +337,8 @@ def test_a_parameter_that_makes_no_sense_is_refused(execute, notebook, name):
     assert message in str(refused.value).splitlines()[0]
 
 
-@pytest.mark.parametrize("name", ["replicates", "fmt", "stepsize"])
-def test_the_command_says_in_one_line_that_a_parameter_makes_no_sense(tmp_path, name):
-    value, message = NONSENSE[name]
+def test_the_command_says_in_one_line_that_a_parameter_makes_no_sense(tmp_path):
+    value, message = NONSENSE[name := "stepsize"]
     result = regenerate(tmp_path, 2, HAVING[name][:2], ["--keep-going"], **{name: value})
     lines = [line for line in result.output.splitlines() if "FAILED" in line]
     assert len(lines) == 2 and all(message in line for line in lines), result.output

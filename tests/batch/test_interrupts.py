@@ -22,7 +22,7 @@ def save_figure(figure, name):
         content = hashlib.sha256(f"{figure} {part}".encode()).digest()
         (pathlib.Path(output_dir) / f"{name}_{part}.bin").write_bytes(content)
 """
-KILLS = 6
+KILLS = 4
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -132,7 +132,7 @@ def test_an_interrupt_or_two_leave_no_process_and_nothing_unfinished_but_what_ha
 
 def test_progress_is_a_line_for_each_running_job_on_a_terminal(tmp_path):
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
-    write_notebook(tmp_path / "01_waits.ipynb", SAVE, "1", "time.sleep(4)")
+    write_notebook(tmp_path / "01_waits.ipynb", SAVE, "1", "time.sleep(2)")
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 100))
     process = start(tmp_path, tmp_path / "out", stdout=slave)
