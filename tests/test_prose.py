@@ -4,6 +4,7 @@ import ast
 import inspect
 from pathlib import Path
 
+import ml_dtypes
 import nbformat
 import numpy as np
 import pytest
@@ -621,3 +622,22 @@ def test_the_page_with_sliders_says_what_its_laws_show():
     assert "RN stops ever closer to the minimiser" in said and stops == sorted(stops, reverse=True)
     biased = [list(ends(eps=k / 10).values())[-1][1] for k in range(1, 10)]
     assert "the floor at the end is nearly the same for all that are not 0" in said and max(biased) < 1.1 * min(biased)
+
+
+def test_the_answer_beyond_descent_has_the_numbers_of_its_records():
+    said, sums = answer("beyond_descent"), numbers_of("harmonic_sums")
+    assert sums["terms"][-1] == 10_000 and f"which is {sum(1 / i for i in range(1, 10_001)):.2f}" in said
+    ends = {name: (run["mean"][-1], run["half_width"][-1]) for name, run in sums["sums"].items()}
+    rn, sr, biased = (ends[f"bfloat16, {name}"] for name in ("RN", "SR", "signed_SR_eps(0.1)"))
+    assert f"ends at {rn[0]:.2f} with RN, at {sr[0]:.2f} ± {sr[1]:.2f} with SR, and at {biased[0]:.0f} with" in said
+    products = numbers_of("matrix_vector")
+    rn, sr, biased = (products[name]["mean"][-1] for name in ("RN", "SR", "SR_eps(0.1)"))
+    assert f"of {products['n'][-1]:.0f} terms is {rn:.2f} with RN, {sr:.2f} with SR, and {biased:.0f} with" in said
+    decay = numbers_of("euler_decay")
+    rn, sr, biased = (decay[f"bfloat16, {name}"]["mean"][-1] for name in ("RN", "SR", "signed_SR_eps(0.1)"))
+    assert f"after {decay['steps'][-1]} steps of exponential decay the errors are {rn:.2f}, {sr:.3f} and" in said
+    assert f"with signed-SR$_{{0.1}}$, {biased:.2f}." in said
+    circle = numbers_of("euler_circle")
+    h = 2 * np.pi / circle["steps"]
+    unrounded = (1 + float(ml_dtypes.bfloat16(h)) ** 2) ** (circle["steps"] / 2)
+    assert f"(radius {circle['RN']['radius'][0]:.3f} and {unrounded:.3f})" in said
