@@ -181,7 +181,10 @@ def _environment(defaults):
 def _prepare():
     import matplotlib
 
+    from srlib.companion import figures
+
     matplotlib.use("agg")
+    figures.KINDS.remove("pdf")  # which has no digest
 
 
 def _run(notebook, parameters, directory):

@@ -173,6 +173,10 @@ def number_ticks(figure) -> None:
             axis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(2, 0.4)))
 
 
+KINDS = ["png", "pdf"]  # of the files of a figure
+_METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+
+
 def save_figure(figure, name: str, numbers: dict, settings) -> None:
     """Write a figure as PNG and PDF, and the numbers that it shows with all that decides them as JSON.
 
@@ -203,11 +207,7 @@ def save_figure(figure, name: str, numbers: dict, settings) -> None:
         "sha256": digest(shown),
         "numbers": shown,
     }
-    contents = {
-        "png": _drawn(figure, "png", {"Software": None}),
-        "pdf": _drawn(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
-        "json": as_text(record).encode(),
-    }
+    contents = {kind: _drawn(figure, kind, _METADATA[kind]) for kind in KINDS} | {"json": as_text(record).encode()}
     for suffix, content in contents.items():
         write_atomically(directory / f"{name}.{suffix}", content)
 
