@@ -26,7 +26,7 @@ class Test:
     figure : str
         Name of the figure whose record it is computed from.
     otherwise : str, optional
-        What is said of a negative value, with "{}" in the place of its size.
+        What is said where that is not so, with "{}" in the place of the value with the other sign.
     """
 
     sentence: str
@@ -50,7 +50,7 @@ class Test:
     @property
     def said(self) -> str:
         """The sentence with the value in it."""
-        if self.otherwise and self.value < 0:
+        if self.otherwise and not self.passed:
             return self.otherwise.format(f"{-self.value:.3g}")
         return self.sentence.format(f"{self.value + 0.0:.3g}")
 
@@ -279,9 +279,14 @@ def _c4(records):
                 least,
                 _ROUNDING,
                 "noisy_sign",
-                "Every operation rounded: under signed-SR_eps it can point uphill, by {} gaps at most.",
+                "Every operation rounded, in notebook 03: under signed-SR_eps it points uphill, by up to {} gaps.",
             ),
-            Test("Along E3 the lower limit of β of the whole step is {} or more.", beta, 0.0, "signs_of_the_step"),
+            Test(
+                "At the measured epochs of E3 the lower limit of β of the whole step is {} or more.",
+                beta,
+                0.0,
+                "signs_of_the_step",
+            ),
         ),
     )
 
@@ -301,9 +306,9 @@ def _c5(records):
 
     def below(place, case, scheme, kind, figure, reference="exact"):
         whose = "exact arithmetic's" if reference == "exact" else f"{reference}'s"
-        text = f"{place}: {_KINDS[kind]} of {scheme} is {{}} {whose} by {{{{}}}} times that."
+        text = f"{place}: {_KINDS[kind]} of {scheme} is {{}} than {whose}, by {{{{}}}} times the latter."
         gain = gain_of_bound(case, scheme, kind, reference)
-        return Test(text.format("below"), gain, 0.0, figure, text.format("above"))
+        return Test(text.format("lower"), gain, 0.0, figure, text.format("higher"))
 
     worst = min(signed, key=lambda scheme: gain_of_bound(cases[small], scheme, "within"))
     return Claim(
@@ -341,14 +346,14 @@ def _c6(records):
     ends, schemes = {name: points[best_stepsize(points)] for name, points in sweep.items()}, proposed(sweep)
     limits = []
     for control in ("binary64", "heavy ball"):
-        peers = [end for name, end in ends.items() if name.startswith(control)]
-        peer = min(peers, key=lambda end: np.mean(end["error"]))
+        peers = [name for name in ends if name.startswith(control)]
+        peer = min(peers, key=lambda name: np.mean(ends[name]["error"]))
         beyond = {}
         for scheme in schemes:
-            apart = np.asarray(ends[scheme]["error"], float) - np.mean(peer["error"])
-            beyond[scheme] = _lower_limit(apart, ends[scheme], peer, _each_of(schemes))
+            apart = np.asarray(ends[scheme]["error"], float) - np.mean(ends[peer]["error"])
+            beyond[scheme] = _lower_limit(apart, ends[scheme], ends[peer], _each_of(schemes))
         best = max(beyond, key=beyond.get)
-        limits.append(_ends(f"Each at its best stepsize, {best}", beyond[best], control, "stepsizes"))
+        limits.append(_ends(f"Each at its best stepsize, {best}", beyond[best], peer, "stepsizes"))
     said = (
         "comparing the performances of various rounding schemes when optimizing a multinomial logistic regression model"
     )
@@ -373,9 +378,9 @@ def _classifier(records, name, figure, said, further):
     return Claim(
         name,
         *said,
-        ends(f"At equal stepsize the best proposed scheme, {best},", gains[best], "SR"),
+        ends(f"At equal stepsize the proposed scheme with the best limit, {best},", gains[best], "SR"),
         (
-            ends(f"The worst, {worst},", gains[worst], "SR"),
+            ends(f"That with the worst, {worst},", gains[worst], "SR"),
             ends(best, _lower_gain(curves, best, "binary32", each), "binary32"),
             *further,
         ),

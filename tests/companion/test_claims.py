@@ -182,7 +182,7 @@ def test_a_claim_fails_where_the_numbers_do_not_support_it(records, claim, figur
 def test_the_gain_at_the_best_stepsize_is_over_each_control_at_its_own(tmp_path, control):
     def limit(numbers):
         claims = evaluate(written(tmp_path, numbers))
-        (test,) = [test for test in claims[5].limits if f"test error below {control}," in test.sentence]
+        (test,) = [test for test in claims[5].limits if f"test error below {control}" in test.sentence]
         return test.passed
 
     numbers = supporting()
@@ -476,18 +476,21 @@ def test_the_best_and_the_worst_proposed_scheme_are_named(tmp_path):
     *_, c6, c7 = evaluate(written(tmp_path, supporting()))
     for claim in (c6, c7):
         named = [test.sentence for test in claim.tests]
-        assert "best proposed scheme, signed_SR_eps(0.2), ends at least {} points of test error below SR" in named[0]
-        assert "worst, both(0.2), ends at least {} points of test error below SR" in named[1]
+        assert (
+            "proposed scheme with the best limit, signed_SR_eps(0.2), ends at least {} points of test error below SR"
+            in named[0]
+        )
+        assert "That with the worst, both(0.2), ends at least {} points of test error below SR" in named[1]
         assert "signed_SR_eps(0.2) ends at least {} points of test error below binary32" in named[2]
     assert (
         "at its best stepsize, both(0.1) ends at least {} points of test error below binary64" in c6.limits[2].sentence
     )
 
 
-@pytest.mark.parametrize(("value", "said"), [(0.25, "0.25 below."), (0.0, "0 below."), (-0.25, "0.25 above.")])
-def test_what_is_found_is_said_with_its_side(value, said):
-    test = Test("{} below.", value, 0.0, "some", "{} above.")
-    assert test.said == said and test.passed is (value > 0)
+@pytest.mark.parametrize(("value", "said"), [(0.25, "0.25 below."), (-1e-12, "-1e-12 below."), (-0.25, "0.25 above.")])
+def test_what_is_found_is_said_as_it_is_where_it_does_not_pass(value, said):
+    test = Test("{} below.", value, -1e-9, "some", "{} above.")
+    assert test.said == said and test.passed is (value > -1e-9)
     assert Test("{} below.", value, 0.0, "some").said == f"{value:.3g} below."
 
 
@@ -501,8 +504,8 @@ def test_a_scheme_is_the_best_by_its_errors_whatever_its_name(tmp_path, best):
     named = ["SR_eps(0.1)", "signed_SR_eps(0.1)", "both(0.1)"]
     tuned[named[best]] = [{"held_out": [6.0], "error": [3.0, 3.0, 3.0], "wrong": ["f1"] * 3}]
     *_, c6, c7 = evaluate(written(tmp_path, numbers))
-    assert f"best proposed scheme, {PROPOSED[best]}, ends" in c7.test.sentence
-    assert f"worst, {PROPOSED[(best + 2) % 3]}, ends" in c7.limits[0].sentence
+    assert f"proposed scheme with the best limit, {PROPOSED[best]}, ends" in c7.test.sentence
+    assert f"with the worst, {PROPOSED[(best + 2) % 3]}, ends" in c7.limits[0].sentence
     assert f"{named[best]} ends at least {{}} points of test error below binary64" in c6.limits[2].sentence
     assert c6.limits[2].value == pytest.approx(11.0 - 3.0)  # no spread
 
