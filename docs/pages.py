@@ -116,8 +116,7 @@ def facts(record, manifest):
 
 
 def listed(values):
-    text = ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
-    return text.replace("|", "\\|")
+    return ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
 
 
 def package():

@@ -630,7 +630,8 @@ def test_the_answer_beyond_descent_has_the_numbers_of_its_records():
     assert sums["terms"][-1] == 10_000 and f"which is {sum(1 / i for i in range(1, 10_001)):.2f}" in said
     ends = {name: (run["mean"][-1], run["half_width"][-1]) for name, run in sums["sums"].items()}
     rn, sr, biased = (ends[f"bfloat16, {name}"] for name in ("RN", "SR", "signed_SR_eps(0.1)"))
-    assert f"ends at {rn[0]:.2f} with RN, at {sr[0]:.2f} ± {sr[1]:.2f} with SR, and at {biased[0]:.0f} with" in said
+    assert f"ends at {rn[0]:.2f} with RN, at {sr[0]:.2f} ± {sr[1]:.2f} with SR (200 replicates), and" in said
+    assert f"(200 replicates), and at {biased[0]:.0f} with" in said
     products = numbers_of("matrix_vector")
     rn, sr, biased = (products[name]["mean"][-1] for name in ("RN", "SR", "SR_eps(0.1)"))
     assert f"of {products['n'][-1]:.0f} terms is {rn:.2f} with RN, {sr:.2f} with SR, and {biased:.0f} with" in said

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return rows of text as a table in Markdown; columns with numbers are on the right."""
+    """Return rows of text, in which "|" may stand, as a table in Markdown; columns with numbers are on the right."""
     names = list(rows[0])
     numeric = [any(re.match(r"[+-]?\d", row[name]) for row in rows) for name in names]
     rules = ["---:" if right else "---" for right in numeric]
     rules[0] = "---"
-    lines = [names, rules, *([row[name] for name in names] for row in rows)]
+    cells = [[row[name].replace("|", r"\|") for name in names] for row in rows]
+    lines = [names, rules, *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

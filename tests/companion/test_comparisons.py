@@ -144,6 +144,10 @@ def test_a_table_may_have_one_row():
     assert table([{"a": "1", "b": "2"}]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
 
 
+def test_a_bar_in_a_table_ends_no_cell():
+    assert table([{"a": "|x|", "b": "2"}]) == "| a | b |\n| --- | ---: |\n| \\|x\\| | 2 |"
+
+
 def test_what_happens_in_both_of_two_replicates_has_a_mean_with_a_digit():
     curve = {"error": [[0.5, 0.1]] * 2, "loss": [[1.0, 1.0]] * 2, "unmoved": [[1.0, 0.5, 1.0], [0.5, 1.0, 1.0]]}
     (row,) = summary({"SR": curve | {"steps": [0, 3]}}, [0.1])
