@@ -409,6 +409,9 @@ def test_the_lessons_of_logistic_regression_have_the_numbers_of_its_records():
     curves, said = numbers_of("logistic_regression"), lessons("logistic_regression")
     moved = np.flatnonzero(np.array(curves["RN"]["unmoved"][0]) < 1)[-1] + 1
     assert f"after epoch {moved} no weight moves any more" in said
+    assert any(
+        f"({moved} epochs until none moves, in the committed run)" in cell for cell in cells("logistic_regression")
+    )
     assert f"the test error stays at {final_errors(curves['RN']).mean():.2f}%." in said
     apart = {row["scheme"]: row["error − SR's (points)"].replace("\u00a0", " ") for row in paired(curves)}
     so = {row["scheme"]: row["so"] for row in paired(curves)}
@@ -643,3 +646,57 @@ def test_the_answer_beyond_descent_has_the_numbers_of_its_records():
     h = 2 * np.pi / circle["steps"]
     unrounded = (1 + float(ml_dtypes.bfloat16(h)) ** 2) ** (circle["steps"] / 2)
     assert f"(radius {circle['RN']['radius'][0]:.3f} and {unrounded:.3f})" in said
+
+
+def test_what_is_said_of_stepsizes_and_formats_is_in_the_scan():
+    """The index and notebook 04 have the same."""
+    gains = numbers_of("bound_limits")["scan"]
+    stepsizes = {case: float(case.partition("t=")[2]) for case in gains}
+    assert "in eight bits we found it at no stepsize from $\\frac1{64}$ to $\\frac12$" in lessons("convergence_bound")
+    assert "in bfloat16, up to $t=\\frac14$, and in eight bits at no stepsize that was tried" in answer("index")
+    assert (min(stepsizes.values()), max(stepsizes.values())) == (1 / 64, 1 / 2)
+    for case, gain in gains.items():
+        assert (gain > 0) == (case.startswith("bfloat16") and stepsizes[case] <= 0.25)
+
+
+def test_what_is_said_of_coupled_components_has_the_numbers_of_its_record():
+    (caption,) = [text for text in cells("where_the_bias_pays") if text.startswith("**Figure 2.**")]
+    ends = {case: rounded_up(run["bound"][-1]) for case, run in numbers_of("coupled").items()}
+    pairs = [
+        f"{ends[f'{kind}, signed_SR_eps(0.4)']} against {ends[f'{kind}, SR']}"
+        for kind in ("dense quadratic", "logistic loss")
+    ]
+    assert f"(thin; {pairs[0]}, {pairs[1]})" in caption
+
+
+def test_what_is_said_of_what_the_proof_gives_away_and_of_a_matrix_is_in_the_records():
+    functions, said = numbers_of("five_functions"), lessons("sharper_bounds")
+    windows, longer = functions.pop("windows"), functions.pop("SR with twice the stepsize")
+    assert f"SR with twice the stepsize has {rounded_up(longer['Huber'])} there" in said
+    gains = {
+        kind: max(
+            1 - case[name][f"{kind} with M"][-1] / case[name][kind][-1]
+            for case in functions.values()
+            for name in ("RN", "SR", "signed_SR_eps(0.25)")
+        )
+        for kind in ("D5", "D5p")
+    }
+    assert f"at most {100 * gains['D5']:.0f}% in D5 at the end, and up to {100 * gains['D5p']:.0f}% in D5p" in said
+    above = {case: 100 * (bound / worst - 1) for case, (worst, bound) in windows.items()}
+    last = [f"{above[f'{name}, 200']:.0f}" for name in ("SR", "signed_SR_eps(0.25)")]
+    assert f"{last[0]} to {last[1]}% after 20 steps" in said
+    (caption,) = [text for text in cells("sharper_bounds") if text.startswith("**Table 1.**")]
+    assert f"up to {last[0]}% for SR and {last[1]}% for the bias" in caption
+    (caption,) = [text for text in cells("sharper_bounds") if text.startswith("**Figure 3.**")]
+    assert "The descent lemma, which contains the errors, gives away less than 4%." in caption
+    assert max(max(case["descent"]) for case in numbers_of("given_away").values()) < 0.04
+
+
+def test_what_is_said_of_single_problems_is_printed_on_the_page():
+    (path,) = [path for path in find_notebooks(ROOT / "notebooks") if path.stem[3:] == "rate_and_floor"]
+    shown = path.read_text()
+    assert "(11 at $x^*=1.26$, 654 at 1.2501)" in lessons("rate_and_floor")
+    assert "x* = 1.26: floor with ε = 0.4 by that of SR: 11.2" in shown
+    assert "x* = 1.2501: floor with ε = 0.4 by that of SR: 653.8" in shown
+    assert "SR may take 1042 steps where signed-SR$_{0.4}$ takes 15" in answer("rate_and_floor")
+    assert "| t too small | 1042; 0.080 | 56; 0.169 | 29; 0.170 | 15; 0.170 | 986; 0.080 |" in shown
