@@ -143,7 +143,8 @@ def every_binary16_rounded(fmt, scheme, words, v, dtype):
     """As `rounded`, all binary16 values at once; float64 holds their positions, and what is compared with the words."""
     x = every_binary16(np.float64)
     below, above, theta, odd = (np.tile(part, 2) for part in located(fmt))
-    away = {"RZ": x != x, "RU": x > 0, "RD": x < 0}
+    never = np.zeros(x.shape, dtype=bool)
+    away = {"RZ": never, "RU": x > 0, "RD": x < 0}
     if scheme == "RN":
         chance = (theta > 0.5) | ((theta == 0.5) & odd)
     elif scheme in away:
@@ -156,7 +157,7 @@ def every_binary16_rounded(fmt, scheme, words, v, dtype):
         chance = np.clip(theta.astype(dtype) + np.asarray(toward, dtype) * eps, dtype(0), dtype(1)).astype(float)
     magnitude = np.where((theta > 0) & (words < np.rint(2.0**32 * chance)), above, below)
     overflow = {"inf": math.inf, "nan": math.nan, "saturate": largest(fmt)}[fmt.overflow]
-    held = np.isfinite(x) & ~away[scheme] if scheme in away else x != x
+    held = np.isfinite(x) & ~away[scheme] if scheme in away else never
     beyond = (magnitude > largest(fmt)) | ~(np.abs(x) < magnitudes(fmt)[-1] / 2)
     magnitude = np.where(beyond, np.where(held, largest(fmt), overflow), magnitude)
     with np.errstate(invalid="ignore"):

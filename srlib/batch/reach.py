@@ -84,7 +84,7 @@ class Reach:
         return form if self._package.named else [form, numbers]
 
     def _number(self, module, name):
-        """Return what stands for a definition in forms; what its module does at its import is reached with it."""
+        """Return the number of a definition; what its module does at its import is reached with it."""
         key = module, name
         if key not in self._numbers:
             self._numbers[key] = len(self._numbers)

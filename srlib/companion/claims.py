@@ -306,9 +306,11 @@ def _c5(records):
 
     def below(place, case, scheme, kind, figure, reference="exact"):
         whose = "exact arithmetic's" if reference == "exact" else f"{reference}'s"
-        text = f"{place}: {_KINDS[kind]} of {scheme} is {{}} than {whose}, by {{{{}}}} times the latter."
-        gain = gain_of_bound(case, scheme, kind, reference)
-        return Test(text.format("lower"), gain, 0.0, figure, text.format("higher"))
+        lower, higher = (
+            f"{place}: {_KINDS[kind]} of {scheme} is {word} than {whose}, by {{}} times the latter."
+            for word in ("lower", "higher")
+        )
+        return Test(lower, gain_of_bound(case, scheme, kind, reference), 0.0, figure, higher)
 
     worst = min(signed, key=lambda scheme: gain_of_bound(cases[small], scheme, "within"))
     return Claim(
@@ -372,16 +374,13 @@ def _classifier(records, name, figure, said, further):
     gains = {scheme: _lower_gain(curves, scheme, "SR", each) for scheme in schemes}
     best, worst = max(gains, key=gains.get), min(gains, key=gains.get)
 
-    def ends(which, gain, reference):
-        return _ends(which, gain, reference, figure)
-
     return Claim(
         name,
         *said,
-        ends(f"At equal stepsize the proposed scheme with the best limit, {best},", gains[best], "SR"),
+        _ends(f"At equal stepsize the proposed scheme with the best limit, {best},", gains[best], "SR", figure),
         (
-            ends(f"That with the worst, {worst},", gains[worst], "SR"),
-            ends(best, _lower_gain(curves, best, "binary32", each), "binary32"),
+            _ends(f"That with the worst, {worst},", gains[worst], "SR", figure),
+            _ends(best, _lower_gain(curves, best, "binary32", each), "binary32", figure),
             *further,
         ),
     )
@@ -389,8 +388,10 @@ def _classifier(records, name, figure, said, further):
 
 def _ends(which, gain, reference, figure):
     """Return the test that the lower limit of a gain in the test error is positive."""
-    text = "{} ends {} {{}} points of test error {} {}, by the limit over replicates and images."
-    below, above = (text.format(which, *said, reference) for said in (("at least", "below"), ("at most", "above")))
+    below, above = (
+        f"{which} ends {at} {{}} points of test error {side} {reference}, by the limit over replicates and images."
+        for at, side in (("at least", "below"), ("at most", "above"))
+    )
     return Test(below, gain, 0.0, figure, above)
 
 
