@@ -30,6 +30,10 @@ LOOK = """() => {
     };
 }"""
 BEYOND = "document.documentElement.scrollWidth - window.innerWidth"
+CUT_ON_PAPER = """() => [...document.querySelectorAll('table, mjx-container, img, .skip-to-content')]
+    .filter(part => part.getBoundingClientRect().right > window.innerWidth + 1 || part.matches('.skip-to-content'))
+    .filter(part => part.getBoundingClientRect().width).map(part => part.outerHTML.slice(0, 99))"""
+A4 = 673  # between margins of 16 mm, in pixels of CSS
 GOOD = {"faults": [], "unsaid": [], "missing": [], "raw": None}
 
 
@@ -49,7 +53,7 @@ def site(tmp_path_factory):
     return Path(said.stdout.strip()).parent
 
 
-def test_every_page_shows_as_it_should_on_a_screen_and_on_a_phone(site, browser):
+def test_every_page_shows_as_it_should_on_a_screen_on_a_phone_and_on_paper(site, browser):
     page, said, asked = browser.new_page(), [], []
     page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -66,6 +70,10 @@ def test_every_page_shows_as_it_should_on_a_screen_and_on_a_phone(site, browser)
         for width in (1300, 390):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate(BEYOND) <= 0, (path, width)
+        page.set_viewport_size({"width": A4, "height": 900})
+        page.emulate_media(media="print")
+        assert page.evaluate(CUT_ON_PAPER) == [], path
+        page.emulate_media(media="screen")
         equations += seen["typeset"]
     assert said == []
     assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob"}
