@@ -442,6 +442,7 @@ def test_words_are_where_the_array_is():
 def test_every_partial_sum_is_rounded_to_the_format_of_the_accumulator(accumulator, scheme, block):
     rng = np.random.default_rng(9)
     shapes = [((3, 5, 17), (17, 300)), ((3, 5, 17), (3, 17, 4)), ((5, 1), (1, 2)), ((2, 0), (0, 3)), ((700, 4), (4, 9))]
+    shapes += [((3, 300, 4), (4, 1)), ((3, 2, 4), (3, 4, 1)), ((700, 4), (4, 1)), ((2, 0), (0, 1)), ((0, 2), (2, 1))]
     for left, right in shapes:
         a, b = (round_to(rng.standard_normal(shape), "binary8") for shape in (left, right))
         replicates = left[0] if len(left) == 3 else None

@@ -241,8 +241,11 @@ def unrounded_descent(
 
     def step(x: Array, number: int) -> Array:
         g = gradient_at(problem, x)
-        moved = x - stepsizes[number] * g + momentum * (x - last[0])
-        moved = moved - (fixed[number] + relative[number] * xp.abs(x)) * xp.sign(g)
+        moved = x - stepsizes[number] * g
+        if momentum:
+            moved = moved + momentum * (x - last[0])
+        if fixed[number] or relative[number]:
+            moved = moved - (fixed[number] + relative[number] * xp.abs(x)) * xp.sign(g)
         last[0] = x
         return moved
 
@@ -264,10 +267,12 @@ def _history(problem: Problem, walk: Iterator[Array], steps: int, record: int) -
     record = checks.integer("record", record, 1)
     recorded = {*range(0, steps, record), steps}
     objectives, errors, stagnated = [], [], []
-    before = None
+    before, axes, size = None, tuple(range(-len(problem.shape), 0)), math.prod(problem.shape)
     for number, x in enumerate(walk):
-        if before is not None:
-            stagnated.append(_unchanged(before, x, len(problem.shape)))
+        if before is None:
+            xp = array_namespace(x)
+        else:
+            stagnated.append(to_numpy(xp.count_nonzero(x == before, axis=axes)) / size)
         if number in recorded:
             with np.errstate(all="ignore"):
                 objectives.append(significant(numbers_at(problem, "f", x)))
@@ -349,9 +354,3 @@ def _wrong_axis(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
         return f"; must be {wanted}, with {len(wanted)} axes"
     axis = next(i for i, (have, need) in enumerate(zip(found, wanted, strict=True)) if have != need)
     return f"; must be {wanted}: axis {axis} has length {found[axis]}, not {wanted[axis]}"
-
-
-def _unchanged(x: Array, moved: Array, ndim: int) -> np.ndarray:
-    axes = tuple(range(x.ndim - ndim, x.ndim))
-    same = array_namespace(x).count_nonzero(x == moved, axis=axes)
-    return to_numpy(same) / math.prod(x.shape[axis] for axis in axes)

@@ -3,6 +3,8 @@
 No term is fused with a sum, so that the bits are those of the plain loop on any machine.
 """
 
+import math
+
 import numpy as np
 
 from srlib.kernels.cache import jit
@@ -103,11 +105,16 @@ def accumulated_matmul(a, b, rule: Rule, rng, block: int):
     rng : Philox
         Of which a stochastic rule takes a draw each time; the result is the array that it rounds.
     """
+    shape, draws = (a.shape[0], a.shape[1], b.shape[2]), -(-a.shape[2] // block)
+    stream = stream_of(math.prod(shape), rng)
+    if b.shape[::2] == (1, 1) and a.size:  # by a vector: the rows of a replicate become columns, rounded together
+        rows = np.reshape(a, (-1, stream[0], a.shape[2]))
+        a, b = np.broadcast_to(b[:, :, 0], (len(rows), 1, a.shape[2])), np.swapaxes(rows, 1, 2)
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     out = np.empty((a.shape[0], a.shape[1], b.shape[2]))
-    lines, columns, draws = out.shape[0] * out.shape[1], out.shape[2], -(-a.shape[2] // block)
+    lines, columns = out.shape[0] * out.shape[1], out.shape[2]
     draw = rng.draws if rule.stochastic else None
-    arguments = a, b, out, block, rule.numbers, rule.layout, rule.variant, draw, stream_of(out.size, rng)
+    arguments = a, b, out, block, rule.numbers, rule.layout, rule.variant, draw, stream
     work = 8 * a.size * columns
     if columns > lines:
         in_threads(columns, lambda *part: _accumulated((0, lines), part, *arguments), work, unit=128)
@@ -115,4 +122,4 @@ def accumulated_matmul(a, b, rule: Rule, rng, block: int):
         in_threads(lines, lambda *part: _accumulated(part, (0, columns), *arguments), work, unit=1)
     if rule.stochastic:
         rng.draws += draws
-    return out
+    return out.reshape(shape)
