@@ -173,14 +173,18 @@ class Format:
             If `x` is of another type, or its dtype cannot hold the format.
         """
         y = self._carried(x)
-        xp = array_namespace(y)
-        lower, gap, _ = self.locate(y)
-        room = xp.finfo(y.dtype).max - lower >= gap
+        below, above = self.beside(y, self.locate(y))
+        return checks.unwrapped(below), checks.unwrapped(above)
+
+    def beside(self, x: Array, located: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        """Return what `neighbours` does, for an array whose elements have been located."""
+        xp, (lower, gap, _) = array_namespace(x), located
+        room = xp.finfo(x.dtype).max - lower >= gap
         upper = xp.where(room, lower + xp.where(room, gap, xp.zeros_like(gap)), xp.full_like(gap, math.inf))
-        own = ~xp.isfinite(y) | (lower == xp.abs(y))
-        negative = y < 0
+        own = ~xp.isfinite(x) | (lower == xp.abs(x))
+        negative = x < 0
         below, above = xp.where(negative, -upper, lower), xp.where(negative, -lower, upper)
-        return checks.unwrapped(xp.where(own, y, below)), checks.unwrapped(xp.where(own, y, above))
+        return xp.where(own, x, below), xp.where(own, x, above)
 
     def ulp(self, x: Array) -> Array:
         """Return the gap between |x|, or the value below it, and the next value away from zero; NaN at ±inf and NaN.

@@ -14,7 +14,7 @@ from srlib.formats import Format, carrier
 from srlib.kernels import gpu, reference
 from srlib.kernels.rule import Rule, make_rule
 from srlib.philox import MOST_ELEMENTS, Philox
-from srlib.schemes import DIRECTED, Scheme, direction, prob_up
+from srlib.schemes import DIRECTED, Scheme, direction, up_and_neighbours
 from srlib.typing import Array, ArrayLike
 
 try:
@@ -198,8 +198,8 @@ def outcomes(y: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None 
     list of two pairs of arrays
         A value of the format is its own neighbour, with probability 1.
     """
-    up = prob_up(y, fmt, scheme, v)
-    lower, upper = (round_to(value, fmt) for value in Format.parse(fmt).neighbours(y))
+    up, *beside = up_and_neighbours(y, Format.parse(fmt), scheme, v)
+    lower, upper = (round_to(value, fmt) for value in beside)
     return [(lower, 1 - up), (upper, up)]
 
 

@@ -182,9 +182,18 @@ def prob_up(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None =
         If `x` or `v` is of another type, `v` is missing or of another shape, there is no such format or scheme, or the
         dtype cannot hold the format.
     """
-    y, (lower, _, _), away, xp = _prepare(x, fmt, scheme, v)
-    down_is_away = (y < 0) & (lower != xp.abs(y))
-    return _finish(xp, y, xp.where(down_is_away, 1 - away, away))
+    return _up(*_prepare(x, fmt, scheme, v))
+
+
+def up_and_neighbours(x: Array, fmt: Format, scheme: Scheme | str, v: Array | None = None) -> tuple[Array, ...]:
+    """Return `prob_up` of an array, and its neighbours in the format from below and from above."""
+    found = _prepare(x, fmt, scheme, v)
+    return _up(*found), *fmt.beside(*found[:2])
+
+
+def _up(x: Array, located: tuple[Array, Array, Array], away: Array, xp: Any) -> Array:
+    down_is_away = (x < 0) & (located[0] != xp.abs(x))
+    return _finish(xp, x, xp.where(down_is_away, 1 - away, away))
 
 
 @overload

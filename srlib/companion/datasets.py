@@ -84,8 +84,8 @@ def load(directory: str | Path) -> Dataset:
     )
 
 
-def subset(data: Dataset, count: int) -> Dataset:
-    """Keep the first `count` training images (always the same ones) and all test images.
+def subset(data: Dataset, count: int, tests: int | None = None) -> Dataset:
+    """Keep the first `count` training images (always the same ones), and the first `tests` test images or all.
 
     Raises
     ------
@@ -94,7 +94,8 @@ def subset(data: Dataset, count: int) -> Dataset:
     """
     if not 1 <= count <= len(data.train_labels):
         raise ValueError(f"count is {count}; must be from 1 to {len(data.train_labels)}")
-    return replace(data, train_images=data.train_images[:count], train_labels=data.train_labels[:count])
+    kept = data.train_images[:count], data.train_labels[:count], data.test_images[:tests], data.test_labels[:tests]
+    return Dataset(*kept, data.shape)
 
 
 def hold_out(data: Dataset, share: int = 10) -> tuple[Dataset, Dataset]:

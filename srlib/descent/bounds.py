@@ -10,6 +10,7 @@ from scipy.special import stdtrit
 
 from srlib import checks
 from srlib.arithmetic import matmul
+from srlib.descent.exact_law import ways_of_a_step
 from srlib.descent.rates import Rates, bound_within, check_hypotheses, potential_bound
 from srlib.descent.separable import component_laws
 from srlib.descent.steps import gradient_at, iterates, numbers_at
@@ -48,14 +49,12 @@ def total_error(
     -------
     mean, variance : arrays of the shape of `x`
     """
-    errors, weights = [], []
-    for g_hat, p1 in outcomes(g, fmt, gradient):
-        for u_hat, p2 in outcomes(stepsize * g_hat, fmt, multiply):
-            for moved, p3 in outcomes(x - u_hat, fmt, update, u_hat):
-                errors.append((moved - x) + stepsize * g)
-                weights.append(p1 * p2 * p3)
-    mean = sum(p * e for p, e in zip(weights, errors, strict=True))
-    return mean, sum(p * (e - mean) ** 2 for p, e in zip(weights, errors, strict=True))
+    sites = (gradient, multiply, update)
+    roundings = [lambda y, v=None, scheme=scheme: outcomes(y, fmt, scheme, v) for scheme in sites]
+    ends, chances = ways_of_a_step(x, g, stepsize, roundings)
+    errors = (ends - x) + stepsize * g
+    mean = sum(chances[k, ...] * errors[k, ...] for k in range(8))
+    return mean, sum(chances[k, ...] * (errors[k, ...] - mean) ** 2 for k in range(8))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,13 @@
 """The exact law of one-dimensional low-precision gradient descent: a Markov chain on the format's values (SPEC D6)."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 from scipy.sparse import coo_array, csr_array, diags_array, eye_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, dijkstra
 from scipy.sparse.linalg import splu
@@ -15,7 +17,7 @@ from srlib.descent.rates import Rates, check_hypotheses
 from srlib.descent.steps import like_points
 from srlib.formats import Format
 from srlib.rounding import outcomes, round_to
-from srlib.schemes import Scheme, prob_up
+from srlib.schemes import Scheme, up_and_neighbours
 from srlib.typing import Array
 
 
@@ -277,7 +279,7 @@ def exact_law(
     finite = fmt.values()
     with np.errstate(all="ignore"):
         g = numbers_of(objective, "gradient", finite)
-    ends, weights = ways_of_a_step(finite, g, stepsize, fmt, (gradient, multiply, update), scale)
+    ends, weights = ways_of_a_step(finite, g, stepsize, in_bits(fmt, (gradient, multiply, update), scale))
     return ExactLaw(*_chain(finite, ends, weights), objective, stepsize)
 
 
@@ -289,25 +291,30 @@ def numbers_of(objective: Any, name: str, points: np.ndarray) -> np.ndarray:
     return np.reshape(found, points.shape)
 
 
-def ways_of_a_step(
-    x: Array,
-    g: Array,
-    stepsize: float,
-    fmt: Format,
-    schemes: tuple[Scheme | str, Scheme | str, Scheme | str | Callable[[Array, Array], Array]],
-    scale: float,
-) -> tuple[np.ndarray, np.ndarray]:
+def ways_of_a_step(x: Array, g: Array, stepsize: float, roundings: Sequence[Callable[..., Any]]) -> tuple[Array, Array]:
     """Return where a step can lead from x with the gradient g, and with which probability.
 
-    Both have an axis of eight ways before those of `x`; probabilities are multiples of 1/scale.
+    Parameters
+    ----------
+    x, g : float64 arrays of one shape
+    stepsize : float
+    roundings : three functions
+        Of gradient, product and update: what `outcomes` does for an array, the last also with a direction.
+
+    Returns
+    -------
+    ends, chances : arrays with an axis of eight ways before those of `x`
     """
-    ends, chances = [], []
-    for g_hat, p1 in _outcomes(g, fmt, schemes[0], scale):
-        for u_hat, p2 in _outcomes(stepsize * g_hat, fmt, schemes[1], scale):
-            for moved, p3 in _outcomes(x - u_hat, fmt, schemes[2], scale, u_hat):
-                ends.append(moved)
-                chances.append(p1 * p2 * p3)
-    return np.array(ends), np.array(chances)
+    xp = array_namespace(x)
+
+    def both(pairs: list[tuple[Array, Array]], axis: int) -> tuple[Array, ...]:
+        return tuple(xp.stack(part, axis=axis) for part in zip(*pairs, strict=True))
+
+    g_hat, p1 = both(roundings[0](g), 0)
+    u_hat, p2 = both(roundings[1](stepsize * g_hat), 1)
+    moved, p3 = both(roundings[2](x - u_hat, u_hat), 2)
+    chances = p1[:, None, None, ...] * p2[:, :, None, ...] * p3
+    return tuple(xp.reshape(part, (8, *x.shape)) for part in (moved, chances))
 
 
 def _chain(finite: np.ndarray, ends: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, csr_array]:
@@ -330,13 +337,18 @@ def _numbers_at(name: str, function: Callable[[Array], Array], points: Array) ->
     return like_points(name, np.asarray(function(points), dtype=np.float64), points)
 
 
-def _outcomes(
-    y: Array, fmt: Format, scheme: Scheme | str | Callable[..., Array], scale: float, v: Array | None = None
-) -> list[tuple[Array, Array]]:
-    """Return what `outcomes` does, where what is not finite stays or becomes what overflow makes of it.
+def in_bits(fmt: Format, schemes: Sequence[Any], scale: float) -> list[Callable[..., list[tuple[Array, Array]]]]:
+    """Return what rounds by each scheme as `outcomes` does, with probabilities that are multiples of 1/scale.
 
-    Probabilities are rounded to multiples of 1/scale; it does not matter whether those of moving up or away from zero.
+    It does not matter whether those of moving up or away from zero are rounded. What is not finite stays, or becomes
+    what overflow makes of it.
     """
+    return [partial(_outcomes, fmt, scheme, scale) for scheme in schemes]
+
+
+def _outcomes(
+    fmt: Format, scheme: Scheme | str | Callable[..., Array], scale: float, y: Array, v: Array | None = None
+) -> list[tuple[Array, Array]]:
     finite = np.isfinite(y)
     between = np.where(finite, y, 0.0)
     inner = _own_outcomes(between, fmt, scheme, v) if callable(scheme) else outcomes(between, fmt, scheme, v)
@@ -349,8 +361,8 @@ def _outcomes(
 
 def _own_outcomes(y: Array, fmt: Format, scheme: Callable[..., Array], v: Array) -> list[tuple[Array, Array]]:
     """Return what `outcomes` does, for a function that returns P(up)."""
-    lower, upper = (round_to(value, fmt) for value in fmt.neighbours(y))
-    theta = prob_up(y, fmt, "SR")
+    theta, *beside = up_and_neighbours(y, fmt, "SR")
+    lower, upper = (round_to(value, fmt) for value in beside)
     up = np.where(theta > 0, scheme(theta, np.sign(v)), 0.0)
     return [(lower, 1 - up), (upper, up)]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from srlib import checks
-from srlib.descent.exact_law import ways_of_a_step
+from srlib.descent.exact_law import in_bits, ways_of_a_step
 from srlib.descent.rates import Rates, check_hypotheses
 from srlib.descent.steps import like_points
 from srlib.formats import Format
@@ -88,6 +88,7 @@ def component_laws(
     )
     x = round_to(checks.float64_array("x0", x0), fmt)[None, :]
     p, best = np.ones_like(x), problem.terms(minimiser[None, :])[0]
+    roundings = in_bits(fmt, (gradient, multiply, update), scale)
     gaps, distances, moments = [], [], []
     for step in (progress or iter)(range(steps + 1)):
         gap, away = like_points("terms", problem.terms(x), x) - best, x - minimiser
@@ -97,7 +98,7 @@ def component_laws(
             break
         g = like_points("gradient", problem.gradient(x), x)
         check_hypotheses(gap, g * away, g**2, curvatures)
-        ends, chances = ways_of_a_step(x, g, stepsize, fmt, (gradient, multiply, update), scale)
+        ends, chances = ways_of_a_step(x, g, stepsize, roundings)
         chances = p * chances
         if not np.all(np.isfinite(ends) | (chances == 0)):
             raise ValueError(f"step {step} can overflow {fmt}; must not, as an error then has no mean")
