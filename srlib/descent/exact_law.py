@@ -54,6 +54,13 @@ class ExactLaw:
 
     def distributions(self, x0: float, steps: int) -> Iterator[np.ndarray]:
         """Yield the probability of each state after 0, 1, …, `steps` steps from `x0`, as arrays of shape (states,)."""
+        for reached, part in self._walk(x0, steps):
+            law = np.zeros(len(self.values))
+            law[reached] = part
+            yield law
+
+    def _walk(self, x0: float, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the states that can be reached at all, and their probabilities after 0, 1, …, `steps` steps."""
         start = self.state(x0)
         # What is never reached adds nothing; of a wide format that is nearly all.
         reached = np.sort(breadth_first_order(self.matrix, start, return_predecessors=False))
@@ -61,9 +68,7 @@ class ExactLaw:
         part = (reached == start).astype(np.float64)
         for step in range(checks.integer("steps", steps, 0) + 1):
             part = backward @ part if step else part
-            law = np.zeros(len(self.values))
-            law[reached] = part
-            yield law
+            yield reached, part
 
     def distribution(self, x0: float, step: int) -> np.ndarray:
         """Return the probability of each state after so many steps from `x0`."""
@@ -78,8 +83,8 @@ class ExactLaw:
         """
         with np.errstate(all="ignore"):
             values = _numbers_at("f", f, self.values)
-        laws = self.distributions(x0, steps)
-        return np.array([law[law > 0] @ values[law > 0] for law in laws])
+        walk = ((part, part > 0, reached) for reached, part in self._walk(x0, steps))
+        return np.array([part[some] @ values[reached[some]] for part, some, reached in walk])
 
     def rates(self, x0: float, steps: int, *, lipschitz: float, minimiser: float) -> Rates:
         """Return what the roundings do to descent and distance in each step from the value `x0` (SPEC D5).
