@@ -21,6 +21,7 @@ from srlib.rounding import rounding_rule
 a = np.full((1, 1, 64), 1.25)
 print(accumulated_matmul(a, a.reshape(1, 64, 1), rounding_rule("binary8", "RN", a, None), None, 1).item())
 """,
+    "a value": "from srlib import round_to; print(float(round_to(np.full(1, 1.1), 'binary8')[0]))",
     "a word": "cpu.fill_words(words, np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(1)); print(int(words[0]))",
     "exp": "from srlib.kernels.elementwise import exponentials; print(exponentials(np.ones(1)).item())",
 }
@@ -31,9 +32,9 @@ PLANTED = {
     "products": ("exact[j] += factor * column[j]", "exact[j] += 2 * factor * column[j]", "a product"),
     "elementary": ("range(13, 1, -1)", "range(5, 1, -1)", "exp"),
     "elementwise": ("* POWERS[np.uint32(middle + half)]", "* POWERS[np.uint32(middle + half + 1)]", "exp"),
-    "llvm": ("one = 1 << stored", "one = 1 << (stored - 1)", "a product"),
+    "llvm": ("one = 1 << stored", "one = 1 << (stored - 1)", "a value"),
     "../philox": ("0xD2511F53", "0xD2511F55", "a word"),
-    "rule": ("2.0 ** (precision - 2)", "2.0 ** (precision - 3)", "a product"),
+    "rule": ("2.0 ** (precision - 2)", "2.0 ** (precision - 3)", "a value"),
     "threads": None,  # how work is shared out changes no number
 }
 
