@@ -25,8 +25,8 @@ NBCONVERT = "jupyter nbconvert --to notebook --execute --inplace --ExecutePrepro
 NBCONVERT += " notebooks/01*.ipynb"
 ADDED = {
     "srlib list": "",
-    "srlib regenerate 01 -p fmt e4m3 -p eps 0.05 --out build/e4m3": "",
-    "srlib regenerate 05 -p dataset_dir /path/to/fashion --out build/fashion": "-p steps 2 -p replicates 2",
+    "srlib regenerate 01 -p fmt e4m3 -p eps 0.05 --out build/e4m3": "-p draws 1000",
+    "srlib regenerate 05 -p dataset_dir /path/to/fashion --out build/fashion": "-p steps 2 -p replicates 2 -p eps 0.2",
     "srlib regenerate --dry-run": "",
     "srlib regenerate --sweep sweep.yml --jobs 4 --keep-going": "--dry-run",
     "srlib regenerate 05 --profile paper --split 4 --jobs 4": "--dry-run",
