@@ -14,6 +14,8 @@ from srlib import Arithmetic, Format, Philox, round_to
 from srlib.arithmetic import descend, matmul
 from srlib.kernels import elementary, threads
 
+pytestmark = pytest.mark.xdist_group("kernels")  # which one process compiles once
+
 NAMES = ["binary8", "e4m3", "bfloat16", "binary16", "fixed(4,4)"]
 each_name = pytest.mark.parametrize("name", NAMES)
 

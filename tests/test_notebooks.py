@@ -148,34 +148,24 @@ def regenerate(out, jobs, notebooks=tuple(DECLARED), options=(), **parameters):
     return CliRunner().invoke(main, ["regenerate", *names, "--out", str(out), "--jobs", str(jobs), *options, *words])
 
 
-def test_a_batch_stamps_records_with_the_identity_of_code_parameters_and_data(tmp_path):
-    notebooks = [notebook for notebook in DECLARED if subject(notebook) in ("rounding_schemes", "logistic_regression")]
-    result = regenerate(tmp_path, 2, notebooks, dataset_dir=write_data(tmp_path, (5, 4), 3))
-    assert result.exit_code == 0, result.output
-    made = [
-        (notebook, load_record(tmp_path / "figures" / f"{n}.json")) for notebook in notebooks for n in notebook.figures
-    ]
-    assert len(made) == len(list((tmp_path / "figures").glob("*.json"))) == 4
-    for notebook, record in made:
-        assert record["identity"] == identity(notebook.path, record["parameters"])
-
-
-def test_twenty_replicates_in_one_job_and_as_four_pieces_merged_are_the_same(tmp_path, tmp_path_factory):
-    stem = "05_logistic_regression"
-    (notebook,) = (notebook for notebook in DECLARED if notebook.path.stem == stem)
+def test_twenty_replicates_in_one_job_and_as_three_pieces_merged_are_the_same(tmp_path, tmp_path_factory):
+    notebook, out = on("logistic_regression"), {"one": [], "three": ["--split", "3"]}
     given = {"replicates": 20, "dataset_dir": write_data(tmp_path_factory.mktemp("data"), (5, 4), 3)}
-    for name, options in (("one", []), ("four", ["--split", "4"])):
+    for name, options in out.items():
         result = regenerate(tmp_path / name, 2, [notebook], options, **given)
         assert result.exit_code == 0, result.output
-    one, four = ((tmp_path / name / "figures" / f"{notebook.figures[0]}.json").read_bytes() for name in ("one", "four"))
-    assert one == four
-    pieces = sorted(path.name for path in (tmp_path / "four" / "pieces" / stem).iterdir())
-    assert pieces == ["0-4", "10-14", "15-19", "5-9"]
-    executed = (tmp_path / "four" / "notebooks" / f"{stem}.ipynb").read_text()
-    assert f'\\"../pieces/{stem}/5-9/figures\\"' in executed
+    for figure in notebook.figures:
+        one, three = (tmp_path / name / "figures" / f"{figure}.json" for name in out)
+        assert one.read_bytes() == three.read_bytes()
+        assert load_record(one)["identity"] == identity(notebook.path, load_record(one)["parameters"])
+    stem = notebook.path.stem
+    pieces = sorted(path.name for path in (tmp_path / "three" / "pieces" / stem).iterdir())
+    assert pieces == ["0-5", "13-19", "6-12"]
+    executed = (tmp_path / "three" / "notebooks" / f"{stem}.ipynb").read_text()
+    assert f'\\"../pieces/{stem}/6-12/figures\\"' in executed
     assert str(tmp_path) not in executed
-    again = regenerate(tmp_path / "four", 2, [notebook], ["--split", "4"], **given)
-    assert again.output.count("  up to date") == 2 * 5
+    again = regenerate(tmp_path / "three", 2, [notebook], ["--split", "3"], **given)
+    assert again.output.count("  up to date") == 2 * 4
 
 
 def write_data(directory, shape, classes, count=40, learnable=False):

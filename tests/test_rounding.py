@@ -17,6 +17,8 @@ from srlib.kernels import reference, threads
 from srlib.kernels.rule import NUMBERS
 from srlib.rounding import is_compiled, rounding_rule
 
+pytestmark = pytest.mark.xdist_group("kernels")  # which one process compiles once
+
 DTYPES = [np.float32, np.float64]
 SMALL = [fmt for fmt in oracle.FORMATS if fmt.precision <= 11]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)

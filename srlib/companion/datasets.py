@@ -84,8 +84,8 @@ def load(directory: str | Path) -> Dataset:
     )
 
 
-def subset(data: Dataset, count: int, tests: int | None = None) -> Dataset:
-    """Keep the first `count` training images (always the same ones), and the first `tests` test images or all.
+def subset(data: Dataset, count: int, every: int = 1) -> Dataset:
+    """Keep the first `count` training images (always the same ones), and of the test images one of so many.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def subset(data: Dataset, count: int, tests: int | None = None) -> Dataset:
     """
     if not 1 <= count <= len(data.train_labels):
         raise ValueError(f"count is {count}; must be from 1 to {len(data.train_labels)}")
-    kept = data.train_images[:count], data.train_labels[:count], data.test_images[:tests], data.test_labels[:tests]
+    kept = data.train_images[:count], data.train_labels[:count], data.test_images[::every], data.test_labels[::every]
     return Dataset(*kept, data.shape)
 
 

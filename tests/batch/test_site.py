@@ -129,12 +129,22 @@ def test_the_first_page_has_the_answer_of_the_readme_and_the_reference_every_pub
 
 
 def test_the_companion_is_bound_as_one_document_with_an_outline(tmp_path, browser):
+    """Of three notebooks, as all of them take long to print."""
+    for name in ("docs", "figures"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    index = tmp_path / "docs" / "index.md"
+    index.write_text(re.sub(r"^notebooks/(?!00|01|13).*\n", "", index.read_text(), flags=re.M))
+    (tmp_path / "notebooks").mkdir()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        if path.stem[:2] in ("00", "01", "13"):
+            shutil.copy(path, tmp_path / "notebooks")
     out = tmp_path / "new" / "srlib.pdf"
-    command = [sys.executable, str(ROOT / "docs" / "pdf.py"), str(tmp_path), str(out)]
+    command = [sys.executable, str(tmp_path / "docs" / "pdf.py"), str(tmp_path), str(out)]
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     content = out.read_bytes()
-    assert len(re.findall(rb"/Type /Page\b", content)) > 100
+    assert len(re.findall(rb"/Type /Page\b", content)) > 20
     outline = set(re.findall(rb"/Title \((.*?)\)", content))
     assert {b"The question in one picture", b"What we learned", b"Claims", b"Specification", b"Rounding"} <= outline
 

@@ -90,17 +90,19 @@ def test_plain_and_gzipped_files_mix(tmp_path, content, tiny):
     np.testing.assert_array_equal(datasets.load(tmp_path).train_images, tiny.train_images)
 
 
-def test_a_subset_is_the_first_training_images_and_the_first_test_images_or_all(tiny):
+def test_a_subset_is_the_first_training_images_and_all_test_images_or_one_of_so_many(tiny):
     part = datasets.subset(tiny, 4)
     assert part.train_labels.tolist() == [2, 0, 1, 0]
     np.testing.assert_array_equal(part.train_images, tiny.train_images[:4])
     np.testing.assert_array_equal(part.test_images, tiny.test_images)
     assert datasets.subset(tiny, 1).train_labels.tolist() == [2]
     assert datasets.subset(tiny, 6).train_labels.tolist() == tiny.train_labels.tolist()
-    for tests in (1, len(tiny.test_labels), 100):
-        part = datasets.subset(tiny, 4, tests)
-        np.testing.assert_array_equal(part.test_images, tiny.test_images[:tests])
-        np.testing.assert_array_equal(part.test_labels, tiny.test_labels[:tests])
+    for every in (2, 3, 100):
+        part = datasets.subset(tiny, 4, every)
+        kept = range(0, len(tiny.test_labels), every)
+        assert part.train_labels.tolist() == [2, 0, 1, 0]
+        np.testing.assert_array_equal(part.test_images, [tiny.test_images[i] for i in kept])
+        np.testing.assert_array_equal(part.test_labels, [tiny.test_labels[i] for i in kept])
 
 
 @pytest.mark.parametrize("count", [0, 7, -1])
