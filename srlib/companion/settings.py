@@ -9,7 +9,6 @@ import array_api_compat.numpy
 from srlib import checks
 from srlib.formats import Format
 from srlib.philox import Philox
-from srlib.rounding import round_to
 
 PROFILES = ("quick", "paper")
 BACKENDS = ("numpy", "cupy")
@@ -215,8 +214,8 @@ class Settings:
         value = checks.real(name, self.parameters[name])
         if abs(value) > fmt.largest:
             raise ValueError(f"{name} is {value}; must be a value of {fmt}, whose largest is {fmt.largest:g}")
-        if round_to(value, fmt) != value:
-            below, above = (float(neighbour) for neighbour in fmt.neighbours(value))
+        below, above = (float(neighbour) for neighbour in fmt.neighbours(value))
+        if below != value:
             raise ValueError(f"{name} is {value}; must be a value of {fmt}, as are its neighbours {below} and {above}")
         return value
 
