@@ -47,9 +47,8 @@ bench: $(peers) ## speed of the kernels beside a floor and peers, and of an epoc
 bench-gpu: $(installed) ## speed of the CUDA kernel beside a copy on the device, into build/ (needs the extra gpu)
 	$(bin)/python benchmarks/gpu.py
 
-# One more process than there are jobs: tests of batches, of JupyterLab and of clusters often wait.
 test: $(installed) ## the unit tests, then every notebook, output for output
-	$(one_in_blas) $(bin)/pytest -n $$(($(JOBS) + 1)) --dist loadgroup --durations=20 -rs
+	$(one_in_blas) $(bin)/pytest -n $(JOBS) --dist loadgroup --durations=20 -rs
 	$(one_thread) $(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
 
 exhaustive: $(installed) ## every float32 rounded to the narrow formats, and 150 epochs of MNIST in binary32: up to 40 minutes
