@@ -667,6 +667,16 @@ def test_what_is_said_of_coupled_components_has_the_numbers_of_its_record():
         for kind in ("dense quadratic", "logistic loss")
     ]
     assert f"(thin; {pairs[0]}, {pairs[1]})" in caption
+    raised = []
+    for kind in ("dense quadratic", "logistic loss"):
+        runs = (numbers_of("coupled")[f"{kind}, {scheme}"]["bound"] for scheme in ("signed_SR_eps(0.4)", "SR"))
+        by = np.divide(*runs)
+        above = np.flatnonzero(by > 1)
+        assert list(above) == list(range(above[0], above[-1] + 1))
+        raised.append((f"{above[0]} to {above[-1]}", f"{100 * (by.max() - 1):.0f}%"))
+    (steps, most), (others, least) = raised
+    assert f"raises D5, after {steps} steps on the quadratic and {others} on the logistic loss, by" in caption
+    assert f"by at most {most} and {least}." in caption
 
 
 def test_what_is_said_of_what_the_proof_gives_away_and_of_a_matrix_is_in_the_records():
