@@ -51,7 +51,7 @@ test: $(installed) ## the unit tests, then every notebook, output for output
 	$(one_in_blas) $(bin)/pytest -n $(JOBS) --dist loadgroup --durations=20 -rs
 	$(one_thread) $(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
 
-exhaustive: $(installed) ## every float32 rounded to the narrow formats, and 150 epochs of MNIST in binary32: up to 40 minutes
+exhaustive: $(installed) ## every float32 rounded to the narrow formats, 150 epochs of MNIST in binary32, the PDF: up to 40 minutes
 	$(one_in_blas) $(bin)/pytest -m exhaustive --durations=0
 
 mutants: $(installed) ## faults planted by mutmut that the unit tests do not notice (MODULES="schemes statistics")
