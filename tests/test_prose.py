@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from pathlib import Path
 
 import ml_dtypes
@@ -710,3 +711,18 @@ def test_what_is_said_of_single_problems_is_printed_on_the_page():
     assert "x* = 1.2501: floor with ε = 0.4 by that of SR: 653.8" in shown
     assert "SR may take 1042 steps where signed-SR$_{0.4}$ takes 15" in answer("rate_and_floor")
     assert "| t too small | 1042; 0.080 | 56; 0.169 | 29; 0.170 | 15; 0.170 | 986; 0.080 |" in shown
+
+
+QUICK = {
+    "convergence_bound": r"quick run, with ([\d,]+) components",
+    "logistic_regression": r"quick one \(([\d,]+) images",
+    "neural_network": r"quick one \(([\d,]+) images",
+    "exact_law": r"\(([\d,]+) in a quick run\)",
+}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_what_is_said_of_a_quick_run_is_what_it_is(name):
+    (path,) = (ROOT / "notebooks").glob(f"*_{name}.ipynb")
+    (said,) = (number for text in cells(name) for number in re.findall(QUICK[name], text))
+    assert int(said.replace(",", "")) in {int(count) for count in re.findall(r"quick=([\d_]+)", path.read_text())}
