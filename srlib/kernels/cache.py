@@ -52,4 +52,6 @@ def _place():
     return place
 
 
-jit = partial(kept, numba.njit(nogil=True, cache=True, boundscheck=False))
+_options = {"nogil": True, "cache": True, "boundscheck": False, "no_cfunc_wrapper": True}
+jit = partial(kept, numba.njit(**_options))
+inner = partial(kept, numba.njit(**_options, no_cpython_wrapper=True))  # called by kernels alone, and sooner compiled

@@ -50,12 +50,19 @@ def _ordered_columns(a, b, out, begin, end):
                 result[top : top + height, start : start + width] = partial[:height, :width]
 
 
+def _operand(array):
+    """Return a contiguous array that is read-only, whatever it was: Numba compiles for each of the two anew."""
+    operand = np.ascontiguousarray(array).view()
+    operand.flags.writeable = False
+    return operand
+
+
 def ordered_matmul(a, b):
     """Return the products of float64 matrices, (batch, m, k) by (batch or 1, k, n), every sum in index order.
 
     No term is fused with a sum, so the bits are those of the plain loop on any machine.
     """
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    a, b = _operand(a), _operand(b)
     out = np.empty((a.shape[0], a.shape[1], b.shape[2]))
     work = a.size * b.shape[2]
     in_threads(b.shape[2], lambda begin, end: _ordered_columns(a, b, out, begin, end), work, unit=128)
@@ -110,7 +117,7 @@ def accumulated_matmul(a, b, rule: Rule, rng, block: int):
     if b.shape[::2] == (1, 1) and a.size:  # by a vector: the rows of a replicate become columns, rounded together
         rows = np.reshape(a, (-1, stream[0], a.shape[2]))
         a, b = np.broadcast_to(b[:, :, 0], (len(rows), 1, a.shape[2])), np.swapaxes(rows, 1, 2)
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    a, b = _operand(a), _operand(b)
     out = np.empty((a.shape[0], a.shape[1], b.shape[2]))
     lines, columns = out.shape[0] * out.shape[1], out.shape[2]
     draw = rng.draws if rule.stochastic else None
