@@ -60,8 +60,8 @@ mutants: $(installed) ## faults planted by mutmut that the unit tests do not not
 test-torch: $(torch)/.installed ## PyTorch tensors; in an environment of its own, as PyTorch is large
 	$(one_in_blas) $(torch)/bin/python -m pytest tests/test_tensors.py -rs
 
-test-browser: $(installed) ## each notebook in JupyterLab, driven in Chromium: change, run, look; pictures in build/lab
-	SCREENSHOTS=build/lab $(bin)/pytest tests/test_lab.py
+test-browser: $(installed) ## what Chromium shows: site, PDF, JupyterLab (SCREENSHOTS=build/lab: every notebook, with pictures)
+	$(one_in_blas) $(bin)/pytest -m "browser and not exhaustive" -n $(JOBS) --dist loadgroup -rs
 
 lab: $(installed) ## JupyterLab, with the index of the notebooks open
 	$(bin)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_index.ipynb

@@ -1,6 +1,7 @@
 """JupyterLab as a reader uses it, in Debian's Chromium: open a notebook, change a parameter, run all, look.
 
-Two notebooks by default, as all of them take minutes: `make test-browser` looks at each and keeps screenshots.
+Two notebooks by default, as all of them take minutes: `make test-browser SCREENSHOTS=build/lab` looks at each, and keeps
+pictures.
 """
 
 import json
@@ -30,7 +31,7 @@ PICTURES = """() => [...document.querySelectorAll('.jp-Notebook .jp-OutputArea-o
 ANOTHER = "before => ![before, undefined].includes(document.querySelector('.widget-vbox img')?.getAttribute('src'))"
 MINUTES = 10
 
-pytestmark = pytest.mark.xdist_group("lab")
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("lab")]
 
 
 @pytest.fixture(scope="module")

@@ -266,13 +266,13 @@ def _walk(
 def _history(problem: Problem, walk: Iterator[Array], steps: int, record: int) -> History:
     record = checks.integer("record", record, 1)
     recorded = {*range(0, steps, record), steps}
-    objectives, errors, stagnated = [], [], []
+    objectives, errors, still = [], [], []
     before, axes, size = None, tuple(range(-len(problem.shape), 0)), math.prod(problem.shape)
     for number, x in enumerate(walk):
         if before is None:
             xp = array_namespace(x)
         else:
-            stagnated.append(to_numpy(xp.count_nonzero(x == before, axis=axes)) / size)
+            still.append(xp.count_nonzero(x == before, axis=axes))
         if number in recorded:
             with np.errstate(all="ignore"):
                 objectives.append(significant(numbers_at(problem, "f", x)))
@@ -280,7 +280,8 @@ def _history(problem: Problem, walk: Iterator[Array], steps: int, record: int) -
                     errors.append(significant(numbers_at(problem, "error", x)))
         before = x
     error = np.array(errors) if errors else None
-    return History(before, np.array(sorted(recorded)), np.array(objectives), error, np.array(stagnated))
+    stagnated = to_numpy(xp.stack(still)) / size  # copied from a GPU at the end, not after every step
+    return History(before, np.array(sorted(recorded)), np.array(objectives), error, stagnated)
 
 
 def _each_step(name: str, value: Any, steps: int) -> list[float]:

@@ -24,6 +24,7 @@ from srlib.companion.notebook import Notebook, find_notebooks, read_notebook
 from srlib.companion.records import digest, load_record
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("probe")
 
 PARAMETERS = """profile = "quick"  # or "paper"
 backend = "numpy"  # where arrays are
@@ -399,6 +400,7 @@ def test_every_notebook_has_a_probe_with_a_digest_of_each_figure():
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("other threads")
 def test_the_probe_has_its_digests_with_other_threads_blas_kernels_and_simd_width(monkeypatch):
     """Two threads of ours, OpenBLAS for Haswell, and NumPy without what it dispatches; `srlib restamp` takes others."""
     settings = {"NUMBA_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
