@@ -1,6 +1,6 @@
 """JupyterLab as a reader uses it, in Debian's Chromium: open a notebook, change a parameter, run all, look.
 
-Two notebooks by default, as all of them take minutes: `make test-browser SCREENSHOTS=build/lab` looks at each, and keeps
+Two notebooks by default, as all of them take minutes: `make test-browser SCREENSHOTS=build/lab` looks at each and keeps
 pictures.
 """
 

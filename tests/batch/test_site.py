@@ -1,4 +1,4 @@
-"""The site is refused where it would have faults, and then nothing is lost; tests/test_pages.py looks at a whole one."""
+"""A site with faults is refused, and nothing is lost; tests/test_pages.py looks at a whole one."""
 
 import shutil
 import subprocess
