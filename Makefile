@@ -61,7 +61,7 @@ test-torch: $(torch)/.installed ## PyTorch tensors; in an environment of its own
 	$(one_in_blas) $(torch)/bin/python -m pytest tests/test_tensors.py -rs
 
 test-browser: $(installed) ## what Chromium shows: site, PDF, JupyterLab (SCREENSHOTS=build/lab: every notebook, with pictures)
-	$(one_in_blas) $(bin)/pytest -m "browser and not exhaustive" -n $(JOBS) --dist loadgroup -rs
+	$(if $(SCREENSHOTS),SCREENSHOTS=$(SCREENSHOTS)) $(one_in_blas) $(bin)/pytest -m "browser and not exhaustive" -n $(JOBS) --dist loadgroup -rs
 
 lab: $(installed) ## JupyterLab, with the index of the notebooks open
 	$(bin)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_index.ipynb

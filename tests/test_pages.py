@@ -125,6 +125,7 @@ def test_the_first_page_has_the_answer_of_the_readme_and_the_reference_every_pub
     assert reference.index(">round_to<") == min(named)
 
 
+@pytest.mark.xdist_group("document")
 @pytest.mark.parametrize(
     ("kept", "pages"), [("00|01|13", 20), pytest.param("..", 100, marks=pytest.mark.exhaustive)], ids=["three", "all"]
 )

@@ -12,6 +12,7 @@ import pytest
 from srlib.kernels import cache, cpu, elementwise, products
 
 SRLIB = Path(cpu.__file__).parents[1]
+pytestmark = pytest.mark.xdist_group("cache")
 
 IMPORTS = "import numpy as np; from srlib.kernels import cpu; words = np.zeros(cpu.SPARE, np.uint32); "
 PROGRAMS = {
