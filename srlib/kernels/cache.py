@@ -52,6 +52,5 @@ def _place():
     return place
 
 
-_options = {"nogil": True, "cache": True, "boundscheck": False, "no_cfunc_wrapper": True}
-jit = partial(kept, numba.njit(**_options))
-inner = partial(kept, numba.njit(**_options, no_cpython_wrapper=True))  # called by kernels alone, and sooner compiled
+# Without the wrapper for callers in C, which takes as long to compile as the one for Python.
+jit = partial(kept, numba.njit(nogil=True, cache=True, boundscheck=False, no_cfunc_wrapper=True))

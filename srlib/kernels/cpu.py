@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from srlib.kernels import threads
-from srlib.kernels.cache import inner, jit
+from srlib.kernels.cache import jit
 from srlib.kernels.llvm import (
     LANES,
     absolute,
@@ -49,7 +49,7 @@ def fill_words(words, counter, draw, replicate, seed):
         fill_lanes(words, start, counter + np.uint64(start >> 2), low, high, replicate, key0, key1)
 
 
-@inner
+@jit
 def _locate(magnitude, grid):
     """Return significand, theta, outer and gap: magnitude = (significand + theta)·gap.
 
@@ -74,13 +74,13 @@ def _locate(magnitude, grid):
     return significand, scaled - significand, outer, gap
 
 
-@inner
+@jit
 def _finish(x, rounded, overflow, grid):
     """Return a rounded magnitude with the sign of x, or what overflow makes of it; NaN if it is NaN."""
     return times_sign(overflow if rounded > grid.largest else rounded, x)
 
 
-@inner
+@jit
 def _part(x, start, count, scratch):
     """Return `count` elements of x, in `scratch` if that has room for them."""
     part = x[start : start + count]
@@ -91,13 +91,13 @@ def _part(x, start, count, scratch):
     return scratch[:count]
 
 
-@inner
+@jit
 def make_grid(numbers, layout):
     n = numbers
     return _Grid(n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], *layout)
 
 
-@inner
+@jit
 def deterministic_block(source, target, grid, directed):
     """Round away from zero where theta is above the threshold of the sign of x, or at it and the significand odd.
 
@@ -116,7 +116,7 @@ def deterministic_block(source, target, grid, directed):
         target[i] = _finish(source[i], rounded, overflow, grid)
 
 
-@inner
+@jit
 def stochastic_block(source, v, target, word, grid, biased, bits):
     """Round away from zero with probability theta, theta + eps, or theta − sign(x)·sign(v)·eps.
 
@@ -138,7 +138,7 @@ def stochastic_block(source, v, target, word, grid, biased, bits):
         target[i] = _finish(source[i], (outer if away else significand) * gap, grid.overflow, grid)
 
 
-@inner
+@jit
 def draw_words(words, start, count, draw, stream):
     """Return the words of elements from `start` on, of one replicate, in `words`, which has room for `SPARE` more.
 
