@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numba
 
-# Modules of kernels, and those whose constants they take.
-SOURCES = ("elementwise", "elementary", "llvm", "cpu", "products", "rule", "threads", "../philox")
+# Modules of kernels, those whose constants they take, and how they are compiled.
+SOURCES = ("elementwise", "elementary", "llvm", "cpu", "products", "rule", "threads", "../philox", "cache")
 
 
 def kept(compiler, function):

@@ -661,6 +661,7 @@ def test_a_moved_file_a_rename_a_message_and_a_function_beside_change_no_noteboo
 
 
 PLANTED = {
+    "kernels.cache": [("boundscheck=False", "boundscheck=False, fastmath=True")],
     "kernels.llvm": [("LANES = 8", "LANES = 16")],
     "kernels.cpu": [
         ("half != floor(half)", "half == floor(half)"),
