@@ -52,5 +52,5 @@ def _place():
     return place
 
 
-# Without the wrapper for callers in C, which takes as long to compile as the one for Python.
+# Without the wrapper for callers in C: there are none.
 jit = partial(kept, numba.njit(nogil=True, cache=True, boundscheck=False, no_cfunc_wrapper=True))
