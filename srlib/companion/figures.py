@@ -22,6 +22,7 @@ WIDTH = 7.0  # inches: the text width of a journal page
 _COLOURS = {
     "binary32": "#000000",
     "binary64": "#000000",
+    "t/4 at the end": "#000000",
     "RN": "#D55E00",
     "SR": "#0072B2",
     "SR_eps": "#009E73",
@@ -29,7 +30,6 @@ _COLOURS = {
     "both": "#E69F00",
     "skeleton": "#56B4E9",
     "longer": "#999999",
-    "annealed": "#882255",
     "heavy ball": "#882255",
     "sign step": "#999933",
 }
