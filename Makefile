@@ -20,7 +20,7 @@ one_thread = $(one_in_blas) NUMBA_NUM_THREADS=1
 .PHONY: help figures site pdf update test exhaustive mutants test-torch test-browser bench bench-gpu lab lint lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 figures: $(installed) ## every figure and claim, into build/ (PROFILE=quick or paper, JOBS=2)
 	$(bin)/srlib regenerate --profile $(PROFILE) --out build --jobs $(JOBS)

@@ -73,6 +73,15 @@ def _address(root, server):
     pytest.fail("JupyterLab does not start")
 
 
+@pytest.fixture(autouse=True)
+def alone(lab):
+    """A test has the server to itself: what it has started ends with it."""
+    _, address = lab
+    yield
+    for session in _sessions(address):
+        urlopen(Request(f"{address}/api/sessions/{session['id']}?token=known", method="DELETE"))
+
+
 @pytest.fixture
 def opened(lab, browser):
     """Open a notebook by its name and return its page; at the end nothing has been said on the console."""
@@ -86,16 +95,18 @@ def opened(lab, browser):
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(f"{address}/lab/tree/notebooks/{name}.ipynb?token=known&reset")
-        page.locator(".jp-Toolbar-kernelName", has_text="Python 3 (ipykernel)").first.wait_for(timeout=60_000)
+        _wait_for_kernel(page)
         page.locator(".cm-line", has_text="seed = ").first.click()
         return page
 
     yield open_notebook
     for page in pages:
         page.close()
-    for session in _sessions(address):
-        urlopen(Request(f"{address}/api/sessions/{session['id']}?token=known", method="DELETE"))
     assert said == []
+
+
+def _wait_for_kernel(page):
+    page.locator(".jp-Toolbar-kernelName", has_text="Python 3 (ipykernel)").first.wait_for(timeout=60_000)
 
 
 def _sessions(address):
@@ -145,6 +156,7 @@ def test_it_starts_with_the_index_and_its_figure(lab, browser):
     page.goto(f"{lab[1]}/?token=known")
     page.get_by_role("heading", name="Does a little bias help low-precision gradient descent?").wait_for(timeout=60_000)
     assert page.evaluate(PICTURES)[0]
+    _wait_for_kernel(page)  # else it would start after its page has been closed, beside that of the next test
     page.close()
 
 

@@ -32,19 +32,14 @@ CUT_ON_PAPER = """() => [...document.querySelectorAll('table, mjx-container, img
 A4 = 673  # between margins of 16 mm, in pixels of CSS
 GOOD = {"faults": [], "unsaid": [], "missing": [], "raw": None}
 
-
-def build(batch):
-    """Run the command in a process of its own: Sphinx's packages warn of what will be removed from them."""
-    command = [sys.executable, "-m", "srlib", "site", str(batch)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("pages")]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    said = build(tmp_path_factory.mktemp("batch"))
+    """The site, built in a process of its own: Sphinx's packages warn of what will be removed from them."""
+    command = [sys.executable, "-m", "srlib", "site", str(tmp_path_factory.mktemp("batch"))]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     return Path(said.stdout.strip()).parent
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from srlib.batch.reach import Reach
 
-# What arranges numbers that are already there, or runs or keeps what makes them.
+# What arranges numbers that are already there, or runs what makes them.
 _RUNNING = ("srlib.batch", "srlib.cli")
 _ARRANGING = ("claims", "figures", "records", "report", "tables")
 _WITHOUT_NUMBERS = (*_RUNNING, *(f"srlib.companion.{name}" for name in _ARRANGING))
