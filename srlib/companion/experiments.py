@@ -232,6 +232,8 @@ def progress(steps, label: str):
 
 
 def _with_bar(steps, label, kernel):
-    yield from tqdm(steps, desc=label, leave=False)
-    if kernel:
-        clear_output()  # tqdm leaves blanks
+    try:
+        yield from tqdm(steps, desc=label, leave=False)
+    finally:  # of a loop that is left early, too
+        if kernel:
+            clear_output()  # tqdm leaves blanks
