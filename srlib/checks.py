@@ -1,7 +1,10 @@
 """Checks of what a caller passes: one sentence an error, with the argument, its value and what is allowed."""
 
 import math
+import sys
+import warnings
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any
 
@@ -45,14 +48,21 @@ def text(name: str, value: Any) -> str:
     """Return `value`; raise TypeError if it is no text."""
     if not isinstance(value, str):
         raise TypeError(f"{name} is {_brief(value)}; must be text")
-    return value
+    return str(value)
+
+
+def truth(name: str, value: Any) -> bool:
+    """Return `value` as a bool; raise TypeError if it is none."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} is {_brief(value)}; must be True or False")
+    return bool(value)
 
 
 def choice(name: str, value: Any, allowed: Collection[str]) -> str:
     """Return `value`; raise ValueError if it is not among `allowed`."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} is {value!r}; must be one of {', '.join(allowed)}")
-    return value
+    return str(value)
 
 
 def real_array(name: str, value: Any) -> Array:
@@ -60,9 +70,10 @@ def real_array(name: str, value: Any) -> Array:
 
     Numbers, and lists and tuples of them, become NumPy arrays of float64 (a NumPy scalar of float32 stays one), and
     big-endian arrays native ones. Raises TypeError for anything else, arrays of integers and complex numbers included:
-    what they should be rounded in is the caller's to say. Raises ValueError if a list is ragged, or float64 does not
-    hold an integer.
+    what they should be rounded in is the caller's to say; and for an array of a library that cannot compute with what
+    is needed. Raises ValueError if a list is ragged, or float64 does not hold an integer; RuntimeError as `subnormals`.
     """
+    subnormals()
     if type(value) is np.ndarray and value.dtype in _REAL:
         return value
     x = value
@@ -77,7 +88,48 @@ def real_array(name: str, value: Any) -> Array:
     xp = array_namespace(x)
     if x.dtype not in (xp.float32, xp.float64):
         raise TypeError(f"{name} is of {x.dtype}; must be of float32 or float64")
+    if not isinstance(x, np.ndarray):
+        library(name, x)
     return x
+
+
+def subnormals() -> None:
+    """Raise RuntimeError if the processor flushes subnormal numbers to zero in this thread."""
+    if _SMALLEST_NORMAL * 0.5 == 0.0:
+        raise RuntimeError(
+            "subnormal numbers are flushed to zero in this thread; must be kept, as by torch.set_flush_denormal(False)"
+        )
+
+
+_SMALLEST_NORMAL = sys.float_info.min
+
+
+def library(name: str, x: Array) -> None:
+    """Raise TypeError if the library of an array, where the array is, lacks what rounding needs."""
+    _library(name, array_namespace(x), device(x))
+
+
+@lru_cache(maxsize=64)  # asked again after an error: a library may have been set to do better
+def _library(name: str, xp: Any, where: Any) -> None:
+    try:
+        missing = _missing(xp, where)
+    except Exception as error:  # such as within a function that JAX traces
+        missing = f"computes no numbers ({type(error).__name__})"
+    if missing:
+        raise TypeError(f"{name} is an array of {xp.__name__}, which here {missing}; must be of another, such as NumPy")
+
+
+def _missing(xp: Any, where: Any) -> str:
+    """Return in words what a library lacks on a device: 64-bit words, or subnormal numbers; "" if it has both."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX warns of what it makes of 64 bits
+        word = xp.asarray(2**32 - 1, dtype=xp.uint64, device=where)
+    if word.dtype != xp.uint64 or int(word * word) != (2**32 - 1) ** 2:
+        return "has no unsigned integers of 64 bits"
+    smallest, scale = (xp.asarray(2.0**e, dtype=xp.float32, device=where) for e in (-149, 100))
+    if float(smallest * scale) != 2.0**-49 or float((smallest * scale) / scale) == 0:
+        return "flushes subnormal numbers to zero"
+    return ""
 
 
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
@@ -117,6 +169,7 @@ def _is_held(number: Integral) -> bool:
 def float64(name: str, value: Any) -> Any:
     """Return a number as a float, or an array of float64 as `real_array` does; raise as that for anything else."""
     if isinstance(value, float):
+        subnormals()
         return value
     x = float64_array(name, value)
     return float(x) if _is_number(value) else x

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -58,14 +59,20 @@ class Format:
     largest_significand: int | None = None
 
     def __post_init__(self) -> None:
-        checks.integer("precision", self.precision, 2, 53)
-        checks.integer("emin", self.emin, -1022, 1023)
-        checks.integer("emax", self.emax, self.emin, 1023)
-        checks.choice("overflow", self.overflow, _OVERFLOWS)
-        ones = 2**self.precision - 1
-        if self.largest_significand is None:
-            object.__setattr__(self, "largest_significand", ones)
-        checks.integer("largest_significand", self.largest_significand, (ones + 1) // 2, ones)
+        precision = checks.integer("precision", self.precision, 2, 53)
+        emin = checks.integer("emin", self.emin, -1022, 1023)
+        emax = checks.integer("emax", self.emax, emin, 1023)
+        ones = 2**precision - 1
+        largest = ones if self.largest_significand is None else self.largest_significand
+        largest = checks.integer("largest_significand", largest, (ones + 1) // 2, ones)
+        integers = {"precision": precision, "emin": emin, "emax": emax, "largest_significand": largest}
+        flags = {"subnormals": checks.truth("subnormals", self.subnormals)}
+        words = {
+            "name": checks.text("name", self.name),
+            "overflow": checks.choice("overflow", self.overflow, _OVERFLOWS),
+        }
+        for name, value in (integers | flags | words).items():
+            object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
         return self.name
@@ -147,6 +154,7 @@ class Format:
         """
         half = 2 ** (self.precision - 1)
         count = 2 * half * (self.emax - self.emin + 2)
+        checks.subnormals()
         if count > _MOST_VALUES:
             raise ValueError(f"format {self} has some {count} values; values() lists at most {_MOST_VALUES}")
         exponents = np.arange(self.emin, self.emax + 1)[:, None] - (self.precision - 1)
@@ -155,6 +163,7 @@ class Format:
         positive = np.concatenate([below, normal[normal <= self.largest]])
         return np.concatenate([-positive[::-1], [0.0], positive])
 
+    @np.errstate(all="ignore")
     def neighbours(self, x: Array) -> tuple[Array, Array]:
         """Return the values next to x from below and from above, as if the exponent were unbounded above.
 
@@ -186,6 +195,7 @@ class Format:
         below, above = xp.where(negative, -upper, lower), xp.where(negative, -lower, upper)
         return xp.where(own, x, below), xp.where(own, x, above)
 
+    @np.errstate(all="ignore")
     def ulp(self, x: Array) -> Array:
         """Return the gap between |x|, or the value below it, and the next value away from zero; NaN at ±inf and NaN.
 
@@ -246,9 +256,10 @@ class Format:
     @lru_cache(maxsize=64)  # noqa: B019  (formats are few and small)
     def _binades(self, carrier: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the lower ends of the carrier's binades from emin on, and the gap below, in and above each."""
-        ends = np.ldexp(1.0, np.arange(self.emin, _CARRIERS[carrier][2] + 1))
-        gaps = np.ldexp(ends, 1 - self.precision)
-        return ends.astype(carrier), np.append(self.smallest_subnormal, gaps).astype(carrier)
+        last, below = _CARRIERS[carrier][2] + 1, self.precision - 1
+        deepest = self.emin - below if self.subnormals else self.emin
+        gaps = [deepest, *range(self.emin - below, last - below)]
+        return _powers_of_two(range(self.emin, last), carrier), _powers_of_two(gaps, carrier)
 
 
 # Precision, emin and emax of the types that arrays have.
@@ -258,6 +269,13 @@ _CARRIERS = {
     "float32": (24, -126, 127),
     "float64": (53, -1022, 1023),
 }
+
+
+def _powers_of_two(exponents: Iterable[int], carrier: str) -> np.ndarray:
+    """Return 2^e, made of bits: what a processor makes of subnormal numbers depends on its mode."""
+    integer, stored, bias = ("int32", 23, 127) if carrier == "float32" else ("int64", 52, 1023)
+    bits = [(e + bias) << stored if e + bias > 0 else 1 << (e + bias - 1 + stored) for e in exponents]
+    return np.array(bits, integer).view(carrier)
 
 
 def carrier(x: Array) -> str:

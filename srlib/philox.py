@@ -137,6 +137,8 @@ class Philox:
         if is_torch_array(x):
             raise TypeError("x is a Tensor; must be an array of another library, such as np.empty(x.shape)")
         self.check_shape(x.shape)
+        if not isinstance(x, np.ndarray):
+            checks.library("x", x)
         draw, numbers = self.take(), self.numbers()
         xp = array_namespace(x)
         word = _uint64(xp, x)

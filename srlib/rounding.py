@@ -93,8 +93,10 @@ def round_to(
     ------
     TypeError, ValueError
         If `x`, `v` or `out` is not of these types and shapes, `out` is read-only, `rng` or `v` is missing where the
-        scheme needs it, there is no such format or scheme, or a tensor records gradients or is on a device that has no
-        kernel.
+        scheme needs it, there is no such format or scheme, a tensor records gradients or is on a device that has no
+        kernel, or the library of an array cannot compute with 64-bit words and subnormal numbers.
+    RuntimeError
+        If the processor flushes subnormal numbers to zero in this thread.
 
     Examples
     --------
@@ -152,6 +154,7 @@ def _round_plain(x: Any, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -> A
     """
     if cpu is None or not (type(x) is np.ndarray and x.flags.num & _READ == _READ and x.shape):
         return None
+    checks.subnormals()
     dtype, shape = x.dtype, x.shape
     if v is not None and not _is_plain(v, dtype, shape, _READ):
         return None
@@ -198,8 +201,10 @@ def outcomes(y: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None 
     list of two pairs of arrays
         A value of the format is its own neighbour, with probability 1.
     """
+    scheme = Scheme.parse(scheme)
     up, *beside = up_and_neighbours(y, Format.parse(fmt), scheme, v)
-    lower, upper = (round_to(value, fmt) for value in beside)
+    # What a directed scheme makes of a neighbour beyond the largest value may be finite.
+    lower, upper = (round_to(value, fmt, "RN" if scheme.stochastic else scheme) for value in beside)
     return [(lower, 1 - up), (upper, up)]
 
 

@@ -161,6 +161,7 @@ def _sign(xp: Any, x: Array, like: Array) -> Array:
 def prob_up(x: float | Sequence[Any], fmt: Format | str, scheme: Scheme | str, v: Any = None) -> Any: ...
 @overload
 def prob_up(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike: ...
+@np.errstate(all="ignore")
 def prob_up(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> Array:
     """Return P(up), the probability that x becomes the value of the format above it (SPEC, Schemes).
 
@@ -185,6 +186,7 @@ def prob_up(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None =
     return _up(*_prepare(x, fmt, scheme, v))
 
 
+@np.errstate(all="ignore")
 def up_and_neighbours(x: Array, fmt: Format, scheme: Scheme | str, v: Array | None = None) -> tuple[Array, ...]:
     """Return `prob_up` of an array, and its neighbours in the format from below and from above."""
     found = _prepare(x, fmt, scheme, v)
@@ -200,6 +202,7 @@ def _up(x: Array, located: tuple[Array, Array, Array], away: Array, xp: Any) -> 
 def mean_error(x: float | Sequence[Any], fmt: Format | str, scheme: Scheme | str, v: Any = None) -> Any: ...
 @overload
 def mean_error(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike: ...
+@np.errstate(all="ignore")
 def mean_error(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> Array:
     """Return E[fl(x)] − x = gap·(P(up) − θ), as if the exponent were unbounded above (SPEC D1).
 
@@ -213,13 +216,14 @@ def mean_error(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | Non
 def variance(x: float | Sequence[Any], fmt: Format | str, scheme: Scheme | str, v: Any = None) -> Any: ...
 @overload
 def variance(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike: ...
+@np.errstate(all="ignore")
 def variance(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> Array:
     """Return the variance of fl(x), gap²·P(up)·(1 − P(up)), as if the exponent were unbounded above (SPEC D1).
 
     Parameters, result and errors as for `prob_up`, in the unit of `x` squared.
     """
     y, (_, gap, _), away, xp = _prepare(x, fmt, scheme, v)
-    return _finish(xp, y, gap * gap * away * (1 - away))
+    return _finish(xp, y, gap * (gap * (away * (1 - away))))
 
 
 def _prepare(

@@ -14,8 +14,8 @@ def round_tensor(round_array: Callable[..., Any], x: Any, fmt: Any, scheme: Any,
     Raises
     ------
     TypeError, ValueError
-        As `round_to` does; or if a tensor records gradients, is not strided, is on another device than `x`, which must
-        be a CPU or a CUDA device, or elements of `out` share their memory.
+        As `round_to` does; or if a tensor records gradients, is not strided, has no memory of its own, is on another
+        device than `x`, which must be a CPU or a CUDA device, or elements of `out` share their memory.
     RuntimeError
         If they are on a CUDA device, and CuPy is missing.
     """
@@ -54,6 +54,19 @@ def _check(torch: Any, name: str, tensor: Any, x: Any) -> None:
         raise ValueError(f"{name} is on {tensor.device}; must be on {where}")
     if tensor.requires_grad and torch.is_grad_enabled():
         raise TypeError(f"{name} records gradients; must not: use {name}.detach(), or round under torch.no_grad()")
+    if not _has_memory(torch, tensor):
+        what = f"a {type(tensor).__name__} without memory of its own, such as within torch.func.vmap"
+        raise TypeError(f"{name} is {what}; must be a plain tensor")
+
+
+def _has_memory(torch: Any, tensor: Any) -> bool:
+    if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:  # distributed, or without numbers
+        return False
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _check_output(out: Any, x: Any) -> None:

@@ -180,8 +180,9 @@ def matrix_with_spectrum(eigenvalues: Array, seed: int | None) -> np.ndarray:
     """
     eigenvalues = np.asarray(checks.float64_array("eigenvalues", eigenvalues))
     n = len(eigenvalues)
-    with mpmath.workprec(100):
-        cosines = np.array([float(mpmath.cospi(mpmath.mpf(k) / (2 * n))) for k in range(4 * n)])
+    precise = mpmath.MPContext()  # its own: that of `mpmath.mp` is the user's, in all threads
+    precise.prec = 100
+    cosines = np.array([float(precise.cospi(precise.mpf(k) / (2 * n))) for k in range(4 * n)])
     i = np.arange(n)
     vectors = cosines[np.outer(2 * i + 1, i) % (4 * n)] * np.where(i > 0, math.sqrt(2 / n), math.sqrt(1 / n))
     if seed is not None:

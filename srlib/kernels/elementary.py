@@ -13,6 +13,9 @@ from srlib.typing import Array
 
 _TABULATED = 16  # bits of the widest formats whose functions are tables
 
+_PRECISE = mpmath.MPContext()  # its own: that of `mpmath.mp` is the user's, in all threads
+_PRECISE.prec = 200
+
 LOWEST, HIGHEST = -746.0, 710.0  # beyond these exp is 0 or infinite
 LOG2_E = float.fromhex("0x1.71547652b82fep0")
 LN2_HIGH = float.fromhex("0x1.62e42feep-1")  # log 2 but for its last bits, so that small multiples are exact
@@ -59,8 +62,7 @@ def exp_table(fmt: Format) -> tuple[np.ndarray, np.ndarray]:
 def _correctly_rounded_exp(x: float) -> float:
     if abs(x) > 1000:
         return math.inf if x > 0 else 0.0
-    with mpmath.workprec(200):
-        y = mpmath.exp(x)
+    y = _PRECISE.exp(x)
     try:
         return float(Fraction(int(y.man)) * Fraction(2) ** int(y.exp))  # the one rounding, to subnormals too
     except OverflowError:

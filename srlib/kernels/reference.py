@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 from array_api_compat import array_namespace, device
 
 from srlib.formats import Format
@@ -9,6 +10,7 @@ from srlib.philox import Philox
 from srlib.schemes import Scheme
 
 
+@np.errstate(all="ignore")
 def round_array(x, fmt: Format, scheme: Scheme, rng: Philox | None, v=None):
     """Return `x` rounded to a format (SPEC, Schemes and Randomness), as a new array.
 
