@@ -27,7 +27,7 @@ figures: $(installed) ## every figure and claim, into build/ (PROFILE=quick or p
 	$(bin)/srlib results --figures build/figures
 	$(bin)/srlib claims --figures build/figures
 
-site: $(installed) ## the companion as web pages in build/site, from what is in build/ and what is committed
+site: $(installed) ## the companion as web pages in build/site: notebooks as run in build/, figures as committed
 	$(bin)/srlib site build
 
 pdf: $(installed) ## the same as one document, build/srlib.pdf, printed by Chromium

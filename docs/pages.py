@@ -91,12 +91,15 @@ def claims(figures):
 
 
 def provenance(figures, batch):
-    manifests = [json.loads(path.read_text()) for path in sorted(batch.glob("manifests/*.json"))]
+    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(batch.glob("manifests/*.json"))]
     made = {name: manifest for manifest in manifests for name in manifest["outputs"]}
     parts = []
     for path in records_in(figures):
         head = f"## {path.stem}\n\n[figure]({path.with_suffix('.png').relative_to(figures.parent)})"
-        rows = facts(load_stamped(path), made.get(f"figures/{path.name}"))
+        rows = facts(load_stamped(path))
+        again = batch / "figures" / path.name
+        if (manifest := made.get(f"figures/{path.name}")) and again.is_file():
+            rows["made again by this batch"] = run(load_stamped(again), manifest)
         parts += [
             f"{head} · [record](figures/{path.name})",
             table([{"what": what, "is": is_} for what, is_ in rows.items()]),
@@ -104,15 +107,20 @@ def provenance(figures, batch):
     return PROVENANCE.format(figures="\n\n".join(parts))
 
 
-def facts(record, manifest):
+def facts(record):
     rows = {"parameters": listed(record["parameters"]), "versions": listed(record["versions"])}
     rows |= {"numbers, SHA-256": f"`{record['sha256']}`", "made from, SHA-256": f"`{record['identity']}`"}
     if "computed_by" in record:
         rows["computed by, SHA-256"] = f"`{record['computed_by']}`"
-    if manifest:
-        spent = f"{manifest['seconds']:.0f} s, {manifest['memory'] / 1e6:.0f} MB at most"
-        rows["run"] = f"{manifest['started']}, {spent}, by {manifest['job']}"
     return rows
+
+
+def run(record, manifest):
+    spent = f"{manifest['seconds']:.0f} s, {manifest['memory'] / 1e6:.0f} MB at most"
+    return (
+        f"{record['parameters']['profile']} profile, {manifest['started']}, {spent}, by {manifest['job']}; "
+        f"numbers, SHA-256: `{record['sha256']}`"
+    )
 
 
 def listed(values):

@@ -285,7 +285,8 @@ def claims(figures) -> None:
 def site(batch, directory, figures, docs) -> None:
     """Build BATCH/site (default: build/site), the companion as web pages, from what has been made; nothing is run.
 
-    What the batch has not made is taken from the notebooks and figures of the checkout, as they are there.
+    Notebooks that the batch has not run are those of the checkout, and so are all figures that a page says are
+    committed.
     """
     click.echo(_built_site(batch, directory, figures, docs))
 

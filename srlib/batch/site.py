@@ -15,7 +15,8 @@ _NOT_SHOWN = ("README.md", "claims.json", "probe.json")  # of the figures; the f
 def build_site(directory: Path, notebooks: Path, figures: Path, docs: Path) -> Path:
     """Build ``site/`` in the directory of a batch, from what it has made; nothing is run.
 
-    Notebooks and figures that the batch has not made are taken from those given.
+    Executed notebooks are those of the batch, and where it has none, those given. Figures that pages link to, and the
+    results and claims that are drawn from their records, are those given, whatever the batch has made.
 
     Parameters
     ----------
@@ -57,20 +58,21 @@ def build_site(directory: Path, notebooks: Path, figures: Path, docs: Path) -> P
 
 def lay_out(source: Path, docs: Path, notebooks: Path, figures: Path, directory: Path) -> None:
     """Copy docs, notebooks and figures as they lie in the repository, so that links between them hold."""
-    parts = {"notebooks": (notebooks, "*.ipynb"), "figures": (figures, "*")}
+    parts = {"notebooks": ("*.ipynb", (notebooks, directory / "notebooks")), "figures": ("*", (figures,))}
     shutil.copytree(docs, source, ignore=shutil.ignore_patterns("__pycache__"))
     if (readme := docs.parent / "README.md").is_file():
         shutil.copy(readme, source)
-    for name, (given, pattern) in parts.items():
+    for place in (figures, directory / "figures"):
+        for path in records_in(place):
+            load_stamped(path)  # an error names the record, not its copy
+    for name, (pattern, places) in parts.items():
         (source / name).mkdir()
-        for place in (given, directory / name):
-            for path in records_in(place):
-                load_stamped(path)  # an error names the record, not its copy
+        for place in places:
             for path in sorted(place.glob(pattern)):
                 if path.is_file() and path.name not in _NOT_SHOWN:
                     shutil.copy(path, source / name)
     if not list((source / "notebooks").iterdir()):
-        raise FileNotFoundError(f"no notebooks in {parts['notebooks'][0]}")
+        raise FileNotFoundError(f"no notebooks in {notebooks}")
 
 
 def run_sphinx(source: Path, built: Path, builder: str = "html", **overrides: object) -> None:

@@ -340,6 +340,8 @@ def _tidied(path, figures, place, store, job):
         cell.metadata.pop("execution", None)
         if "injected-parameters" in cell.metadata.get("tags", ()):
             cell.id = "injected-parameters"
+            cell.metadata["jupyter"] = {"source_hidden": True}
+            cell.metadata["tags"] += ["hide-input"]
     write_atomically(path, nbformat.writes(notebook).encode())
     return path
 
