@@ -126,17 +126,18 @@ def regenerate(
             raise ValueError(f"--out {out}: --split and --site need a directory of this machine")
         if dry_run:
             return _say_what_would_run(planned, store, force)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, SyntaxError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     try:
         store.check_writable()
-    except OSError as error:
-        raise click.UsageError(f"--out {out}: cannot write there ({error.strerror or error})") from None
+    except Exception as error:  # of any kind where the place is not local
+        said = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise click.UsageError(f"--out {out}: cannot write there ({said})") from None
     stream = sys.stderr if as_json else sys.stdout
     options = {"timeout": timeout, "force": force, "keep_going": keep_going}
     try:
         with _stopped_once(), ExitStack() as stack:
-            staging = stack.enter_context(staging_directory(store))
+            staging = stack.enter_context(_staging(store, out))
             executor, share = stack.enter_context(_executor(scheduler, min(jobs, len(planned))))
             display = stack.enter_context(closing(Display(staging, stream)))
             running = run_jobs(planned, store, staging, executor, share=share, watch=display, **options)
@@ -150,6 +151,16 @@ def regenerate(
     _conclude(outcomes, store, stream, as_json)
     if site:
         click.echo(_built_site(store.local, directory, _ROOT / "figures", _ROOT / "docs"), file=stream)
+
+
+@contextmanager
+def _staging(store, out):
+    with ExitStack() as stack:
+        try:
+            staging = stack.enter_context(staging_directory(store))
+        except (OSError, RuntimeError) as error:
+            raise click.UsageError(f"--out {out}: {error}") from None
+        yield staging
 
 
 @contextmanager
@@ -421,7 +432,11 @@ def _restamped(findings, figures, named):
 
 def _read(directory, names):
     try:
-        return [read_notebook(path) for path in select(find_notebooks(directory), names)]
+        available = find_notebooks(directory)
+        for path in sorted(directory.glob("[!.]*.ipynb")) if not names else ():
+            if path.resolve() not in available:
+                click.echo(f"{path.name} is left out: it is a copy, or has no cell tagged 'parameters'", err=True)
+        return [read_notebook(path) for path in select(available, names)]
     except FileNotFoundError as error:
         hint = "" if _ROOT.name else "; the package has none: clone the repository, or say where with --notebooks"
         raise click.UsageError(f"{error}{hint}") from None

@@ -74,7 +74,7 @@ def _walk(code, sources, ignored, named):
 def data_of(notebook: str | Path, parameters: Mapping) -> dict[str, str]:
     """Return the SHA-256 of each file in the `dataset_dir`, where there is such a parameter."""
     data = parameters.get("dataset_dir")
-    return files_of(Path(notebook).parent / data, "*-ubyte*") if isinstance(data, str) else {}
+    return files_of(Path(notebook).parent / Path(data).expanduser(), "*-ubyte*") if isinstance(data, str) else {}
 
 
 def source_of(notebook: str | Path) -> str:
@@ -93,7 +93,7 @@ def _code(notebook):
 
 def files_of(directory: Path, pattern: str) -> dict[str, str]:
     """Return the SHA-256 of each file of a directory whose name fits a pattern."""
-    files = sorted(directory.glob(pattern))
+    files = sorted(path for path in directory.glob(pattern) if path.is_file())
     return {path.name: hash_of(path) for path in files}
 
 

@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Mapping
 from importlib.metadata import requires, version
+from pathlib import Path
 
 from srlib.batch.identity import code_behind, data_of, files_of, source_of
 from srlib.batch.plan import Job
@@ -45,7 +46,7 @@ def made_from(job: Job) -> dict:
         "srlib": code_behind(job.notebook, parameters.get("backend")),
         "parameters": parameters,
         "data": data_of(job.notebook, parameters),
-        "inputs": {name: files_of(where / name, "*.json") for name in directories},
+        "inputs": {name: files_of(where / Path(name).expanduser(), "*.json") for name in directories},
         "versions": versions(),
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from srlib.companion.notebook import Notebook, literal
+from srlib.companion.settings import checked
 
 _OPTIONS = {"profile": "--profile", "backend": "--backend", "output_dir": "--out"}  # parameters with their own option
 PIECES = "pieces"  # below the results, those of parts of the replicates
@@ -172,6 +173,10 @@ def _check_value(notebooks, name, value):
     if not defaults:
         known = {parameter.name for parameter in parameters} - set(_OPTIONS)
         raise ValueError(f"no notebook to be run has a parameter {name!r}; there are {', '.join(sorted(known))}")
+    try:
+        value = checked(name, value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(str(error)) from None
     for default in defaults:
         if not _fits(value, default):
             raise ValueError(f"parameter {name!r} is {value!r}; must be of the type of its default, {default}")

@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager, suppress
@@ -21,6 +22,9 @@ _LOOK_EVERY = 0.25  # seconds
 _END_WITHIN = 20.0
 _CONNECT_WITHIN = 10.0
 _STAGING = ".staging-"
+_MADE = re.compile(re.escape(_STAGING) + r"(?P<host>.+)-(?P<process>\d+)-(?P<began>\d+)-\w+")
+_BEAT_EVERY, _DEAD_AFTER = 10.0, 300.0  # seconds
+_SLACK = 60.0  # of a clock that has been set
 
 
 def run_jobs(
@@ -57,16 +61,18 @@ def run_jobs(
     watch : callable
         Called a few times a second.
     """
-    waiting, running, ended = list(jobs), {}, {}
+    waiting, running, ended, next_beat = list(jobs), {}, {}, 0.0
     try:
         while waiting or running:
+            if time.monotonic() >= next_beat:
+                beat(staging)
+                next_beat = time.monotonic() + _BEAT_EVERY
             for job in [job for job in waiting if all(need.name in ended for need in job.needs)]:
                 waiting.remove(job)
                 lost = [need.name for need in job.needs if ended[need.name].state not in ("ok", "up to date")]
-                origin = {} if lost else made_from(job)
                 if lost:
                     ended[job.name] = Outcome(job, "not run", problem=f"needs {', '.join(lost)}")
-                elif not force and reason_to_run(job, origin, store) is None:
+                elif not force and _is_up_to_date(job, store):
                     ended[job.name] = Outcome(job, "up to date")
                 else:
                     task = Task(job, store.place, str(staging), share, timeout, keep_going)
@@ -86,6 +92,13 @@ def run_jobs(
         raise
 
 
+def _is_up_to_date(job, store):
+    try:
+        return reason_to_run(job, made_from(job), store) is None
+    except (OSError, SyntaxError, ValueError):  # which the job itself will meet, and tell
+        return False
+
+
 def _result(future: Future, job):
     try:
         return future.result()
@@ -100,30 +113,57 @@ def _result(future: Future, job):
 def staging_directory(store: Store) -> Iterator[Path]:
     """Make a directory in which jobs write until they have succeeded, and remove it afterwards.
 
-    It lies in the store where that is local. What batches that were killed have left there is removed, too.
+    It lies in the store where that is local, and lets no other batch write there at the same time. What batches that
+    were killed have left there is removed.
 
     Raises
     ------
     OSError
         If it cannot be made.
+    RuntimeError
+        If another batch is writing to the store.
     """
     if store.local is not None:
         store.local.mkdir(parents=True, exist_ok=True)
-        for left in store.local.glob(f"{_STAGING}*"):
-            if _is_dead(left.name):
-                shutil.rmtree(left, ignore_errors=True)
-    prefix = f"{_STAGING}{socket.gethostname()}-{os.getpid()}-"
+    prefix = f"{_STAGING}{socket.gethostname()}-{os.getpid()}-{time.time_ns()}-"
     directory = Path(tempfile.mkdtemp(prefix=prefix, dir=store.local))
     try:
+        if store.local is not None:
+            _check_alone(store.local, directory)
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _is_dead(name):
-    """Tell whether the batch that made a staging directory has ended; what its name does not tell is left alone."""
-    made = re.fullmatch(re.escape(f"{_STAGING}{socket.gethostname()}-") + r"(\d+)-\w+", name)
-    return made is not None and not psutil.pid_exists(int(made[1]))
+def beat(staging: Path) -> None:
+    """Let others see that the batch of a staging directory is running: by when that was last changed."""
+    with suppress(OSError):
+        os.utime(staging)
+
+
+def _check_alone(place, own):
+    """Raise RuntimeError if a batch that began before ours is writing to a place; remove what dead ones have left."""
+    now = own.stat().st_mtime  # by the clock of the file system
+    for left in sorted(place.glob(f"{_STAGING}*")):
+        made = _MADE.fullmatch(left.name)
+        if left == own or not made:
+            continue
+        host, process, began = made["host"], int(made["process"]), int(made["began"])
+        if not _is_running(left, host, process, began / 1e9, now):
+            shutil.rmtree(left, ignore_errors=True)
+        elif began < int(_MADE.fullmatch(own.name)["began"]):
+            raise RuntimeError(f"process {process} on {host} is writing there; wait until it has ended")
+
+
+def _is_running(staging, host, process, began, now):
+    """Tell whether a batch has not ended: by its process, or on another machine by its last beat."""
+    if host == socket.gethostname():
+        with suppress(psutil.Error):
+            return psutil.Process(process).create_time() <= began + _SLACK  # else its number is another's by now
+        return False
+    with suppress(OSError):
+        return now - staging.stat().st_mtime < _DEAD_AFTER
+    return False
 
 
 @contextmanager

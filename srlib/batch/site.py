@@ -69,7 +69,7 @@ def lay_out(source: Path, docs: Path, notebooks: Path, figures: Path, directory:
         (source / name).mkdir()
         for place in places:
             for path in sorted(place.glob(pattern)):
-                if path.is_file() and path.name not in _NOT_SHOWN:
+                if path.is_file() and path.name not in _NOT_SHOWN and not path.name.startswith("."):
                     shutil.copy(path, source / name)
     if not list((source / "notebooks").iterdir()):
         raise FileNotFoundError(f"no notebooks in {notebooks}")

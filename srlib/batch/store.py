@@ -1,13 +1,18 @@
 """Where results are kept: a directory, or any place that fsspec knows by a URL."""
 
+import errno
+import glob
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from srlib.companion.records import write_atomically
+
+PARTS = ("figures", "notebooks", "manifests", "failed")  # directories of results
 
 
 class Store:
@@ -27,7 +32,10 @@ class Store:
     """
 
     def __init__(self, place: str | Path):
-        self._files, self._root = fsspec.url_to_fs(str(place))
+        if "://" in str(place):
+            self._files, self._root = fsspec.url_to_fs(str(place))
+        else:  # nothing in the name of a directory is for fsspec to interpret
+            self._files, self._root = LocalFileSystem(), str(Path(place).expanduser().absolute())
         is_local = isinstance(self._files, LocalFileSystem)
         self.local = Path(self._root).absolute() if is_local else None
         self.place = str(self.local) if is_local else str(place).rstrip("/")
@@ -54,7 +62,7 @@ class Store:
 
     def names(self, pattern: str) -> list[str]:
         """Return the names of the files that fit a pattern, sorted."""
-        found = self._files.glob(f"{self._root}/{pattern}")
+        found = self._files.glob(f"{glob.escape(self._root)}/{pattern}")
         return sorted(str(path).removeprefix(self._root).lstrip("/") for path in found)
 
     def write(self, name: str, content: bytes) -> None:
@@ -66,18 +74,28 @@ class Store:
             write_atomically(self.local / name, content)
 
     def check_writable(self) -> None:
-        """Raise OSError if nothing can be written here."""
-        self.write(".writable", b"")
-        self.remove(".writable")
+        """Raise an exception, such as OSError, if nothing can be written here or to a directory of results."""
+        parts = [part for part in PARTS if self.local is not None and os.path.lexists(self.local / part)]
+        for part in ("", *(f"{part}/" for part in parts)):
+            self.write(f"{part}.writable", b"")
+            self.remove(f"{part}.writable")
 
     def take(self, path: Path, name: str) -> None:
-        """Move a local file here; it must be on the file system of the store, if that is local."""
+        """Move a local file here."""
         if self.local is None:
             self._files.put_file(str(path), f"{self._root}/{name}")
             path.unlink()
-        else:
-            (self.local / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, self.local / name)
+            return
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(path, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            beside = target.with_name(f".{target.name}.{os.getpid()}")  # the directory may be a link to another disk
+            shutil.move(path, beside)
+            os.replace(beside, target)
 
     def remove(self, name: str) -> None:
         """Remove a file, if there is one."""

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from contextlib import suppress
@@ -23,6 +25,9 @@ from srlib.companion.records import is_record, stamp, write_atomically
 
 STOP, STATUS, FAILED = "stop", "status.json", "failed"
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_OF_A_SESSION = re.compile(
+    "MPLBACKEND|MATPLOTLIBRC|IPYTHON|JPY_|JUPYTER_(?!RUNTIME)|PYTHON(STARTUP|OPTIMIZE|WARNINGS|DEVMODE|INSPECT|IOENC)"
+)
 _WORKER = Path(__file__).with_name("worker.py")
 _ORDER, _ANSWER = "task.json", "answer"
 _MOST_ATTEMPTS = 3
@@ -193,7 +198,7 @@ class _Watched:
                 stdin=subprocess.DEVNULL,
                 stdout=answer,
                 stderr=log,
-                env=thread_limits(self.task.share) | os.environ,
+                env=surroundings(self.task.share, sockets),
                 start_new_session=True,  # what Ctrl-C in a terminal stops is the batch's to decide
             )
 
@@ -234,6 +239,23 @@ class _Watched:
                 done = sum(cell["metadata"].get("papermill", {}).get("status") == "completed" for cell in cells)
                 self._seen = changed, (done, len(cells))
         return self._seen[1] or (0, 0)
+
+
+def surroundings(share: int, ipython: str) -> dict[str, str]:
+    """Return the environment of a job: without what a session or a person has set for their own work.
+
+    Parameters
+    ----------
+    share : int
+        How many jobs share this machine.
+    ipython : str
+        A directory in place of IPython's own, with its profiles.
+    """
+    kept = {name: value for name, value in os.environ.items() if not _OF_A_SESSION.match(name)}
+    home = str(Path(__file__).parents[2])
+    if home not in sysconfig.get_paths().values():  # a checkout: the code that the manifest is about
+        kept["PYTHONPATH"] = os.pathsep.join([home, *filter(None, [kept.get("PYTHONPATH")])])
+    return thread_limits(share) | kept | {"MATPLOTLIBRC": os.devnull, "IPYTHONDIR": ipython}
 
 
 def thread_limits(share: int) -> dict[str, str]:
@@ -325,15 +347,12 @@ def _tidied(path, figures, place, store, job):
     """
     import nbformat  # here, because it is slow to import and `srlib --help` does not need it
 
-    text = path.read_text(encoding="utf-8")
     up = "/".join([".."] * (1 + job.place.count("/") + bool(job.place)))
     replaced = {str(figures): place}
     if store.local is not None:
-        replaced[f"{os.path.relpath(store.local, job.notebook.parent)}/{PIECES}/"] = f"{up}/{PIECES}/"
-    for here, there in {**replaced, store.place: up}.items():
-        for written in (str, _escaped):
-            text = text.replace(written(here), there)
-    notebook = nbformat.reads(text, as_version=4)
+        replaced[f"{os.path.relpath(store.local, job.notebook.parent)}/{PIECES}"] = f"{up}/{PIECES}"
+    content = _moved(json.loads(path.read_text(encoding="utf-8")), {**replaced, store.place: up})
+    notebook = nbformat.reads(json.dumps(content), as_version=4)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
@@ -346,6 +365,17 @@ def _tidied(path, figures, place, store, job):
     return path
 
 
-def _escaped(path):
-    """Return a path as it is in a notebook's file where papermill has put it into a cell."""
-    return json.dumps(path.encode("unicode_escape").decode())[1:-1]
+def _moved(content, places):
+    """Return what a JSON file holds with some paths replaced, in texts and in the code that papermill has written.
+
+    A path that only ends or begins with the same letters is another.
+    """
+    if isinstance(content, dict):
+        return {key: _moved(value, places) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_moved(value, places) for value in content]
+    if isinstance(content, str):
+        for here, there in places.items():
+            for written in {here, here.encode("unicode_escape").decode()} - {"/"}:
+                content = re.sub(rf"(?<![\w./~-]){re.escape(written)}(?!\.?[\w-])", lambda _, to=there: to, content)
+    return content

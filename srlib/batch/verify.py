@@ -14,7 +14,8 @@ def find_problems(directory: Path) -> tuple[int, int, list[str]]:
     """Check all manifests below a directory; return how many there are, how many outputs, and what is wrong.
 
     Every output must be there and have its hash, every record of a figure must have the numbers that its own digest is
-    of, and no file may lie among the outputs that no manifest names, but the pages that are written from the records.
+    of, and no file may lie among the outputs that no manifest names, but hidden ones and the pages that are written
+    from the records.
 
     Raises
     ------
@@ -36,8 +37,14 @@ def find_problems(directory: Path) -> tuple[int, int, list[str]]:
         claimed |= {within + output for output in manifest["outputs"]}
     found += [problem for name in sorted(claimed) for problem in _record_problems(directory, name)]
     lying = {name for part in ("figures", "notebooks") for name in store.names(f"**/{part}/*")}
-    found += [f"{name} is in no manifest" for name in sorted(lying - claimed - _PAGES)]
+    found += [f"{name} is in no manifest" for name in sorted(lying - claimed - _PAGES) if not _is_hidden(name)]
     return len(names), len(claimed), found
+
+
+def _is_hidden(name):
+    """Tell whether a program keeps a file for itself, as Jupyter does in .ipynb_checkpoints."""
+    parts = name.split("/")
+    return any(part.startswith(".") for part in parts) or parts[-1] in ("Thumbs.db", "desktop.ini")
 
 
 def _record_problems(directory, name):

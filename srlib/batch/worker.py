@@ -42,7 +42,15 @@ def main(task: Path) -> None:
 def _execute(notebook, staged, parameters, sockets):
     """Run a notebook with papermill; what connects to its kernel lies in the directory `sockets`."""
     import papermill
+    from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
     from traitlets.config import Config
+
+    class OwnKernel(AsyncKernelManager):
+        """A kernel of this interpreter, whatever a notebook or the machine calls by the name of one."""
+
+        kernel_spec = KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
 
     # A TCP port that was free when it was chosen may be taken when the kernel opens it; a file is not.
     files = os.name == "posix" and len(sockets) < _LONGEST
@@ -53,6 +61,9 @@ def _execute(notebook, staged, parameters, sockets):
         parameters,
         cwd=Path(notebook).parent,
         progress_bar=False,
+        kernel_name="python3",
+        language="python",
+        kernel_manager_class=OwnKernel,
         shutdown_kernel="immediate",  # a kernel asked to stop prints tracebacks, a killed one does not
         config=Config(KernelManager=connection),
         extra_arguments=["--log-level=CRITICAL"],  # the kernel's: it would warn of unencrypted TCP at every start

@@ -10,11 +10,14 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython import get_ipython
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import LogFormatterSciNotation
 
 from srlib.companion.records import as_text, digest, plain, write_atomically
 from srlib.companion.statistics import mean_band
+
+_SHOW_NOTHING = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # backends
 
 WIDTH = 7.0  # inches: the text width of a journal page
 
@@ -68,8 +71,15 @@ _STYLE = {
 
 
 def use_style() -> None:
-    """Make figures look the same everywhere from here on."""
+    """Make figures look the same everywhere from here on, whatever Matplotlib's own settings are.
+
+    In a notebook they are shown in it, even where ``MPLBACKEND`` names a backend that shows nothing.
+    """
+    matplotlib.rcdefaults()
     matplotlib.rcParams.update(_STYLE)
+    shell = get_ipython()
+    if hasattr(shell, "kernel") and matplotlib.get_backend().lower() in _SHOW_NOTHING:
+        shell.run_line_magic("matplotlib", "inline")
     logging.getLogger("fontTools").setLevel(logging.ERROR)  # it tells of the time stamps of fonts
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import re
 import threading
 import tokenize
@@ -36,17 +37,30 @@ class Notebook:
 
 
 def find_notebooks(directory: str | Path) -> list[Path]:
-    """Return the notebooks that lie in a directory, sorted by name.
+    """Return the notebooks of a directory that can be run as they are, sorted by name.
+
+    These have a cell tagged ``parameters``, or cannot be read, which `read_notebook` tells. Hidden files are not among
+    them, nor copies that JupyterLab has named so.
 
     Raises
     ------
     FileNotFoundError
         If there is none.
     """
-    found = sorted(Path(directory).resolve().glob("*.ipynb"))
+    found = [path for path in sorted(Path(directory).resolve().glob("*.ipynb")) if _can_be_run(path)]
     if not found:
         raise FileNotFoundError(f"no notebooks in {directory}")
     return found
+
+
+def _can_be_run(path):
+    if path.name.startswith(".") or re.search(r"-Copy\d*$", path.stem):
+        return False
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return any("parameters" in cell["metadata"].get("tags", ()) for cell in cells)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+        return path.is_file()
 
 
 def read_notebook(path: str | Path) -> Notebook:

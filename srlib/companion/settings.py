@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import array_api_compat.numpy
@@ -14,15 +15,31 @@ PROFILES = ("quick", "paper")
 BACKENDS = ("numpy", "cupy")
 
 
+def _number(value):
+    """Return the number that a text such as "1e-3" stands for, as which YAML 1.1 reads it; anything else as it is."""
+    return float(value) if isinstance(value, str) and _EXPONENTIAL.fullmatch(value) else value
+
+
+_EXPONENTIAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _real(name, value):
+    return checks.real(name, _number(value))
+
+
+def _positive(name, value):
+    return checks.positive(name, _number(value))
+
+
 def _bias(name, value):
-    value = checks.real(name, value)
+    value = _real(name, value)
     if not 0 <= value < 1:
         raise ValueError(f"{name} is {value}; must be at least 0 and below 1")
     return value
 
 
 def _count(name, value):
-    return None if value is None else checks.integer(name, value, 1)  # None is for the profile to decide
+    return None if value is None else checks.integer(name, _number(value), 1)  # None is for the profile to decide
 
 
 def _format(name, value):
@@ -32,14 +49,14 @@ def _format(name, value):
 def _one_or_more(check):
     """Return a check of a thing or a list of such things."""
 
-    def checked(name, given):
+    def each(name, given):
         if not isinstance(given, list | tuple):
             return check(name, given)
         if not given:
             raise ValueError(f"{name} is {given!r}; must not be empty")
         return [check(name, value) for value in given]
 
-    return checked
+    return each
 
 
 def _schedules(name, given):
@@ -50,15 +67,20 @@ def _schedules(name, given):
 _COUNTS = "bits dimension draws images largest_power problems program_steps record replicates steps terms units".split()
 _CHECKS = {
     **dict.fromkeys(_COUNTS, _count),
-    **dict.fromkeys(("direction", "minimiser", "near", "position", "start"), checks.real),
-    **dict.fromkeys(("condition", "low_stepsize", "stepsize"), checks.positive),
+    **dict.fromkeys(("direction", "minimiser", "near", "position", "start"), _real),
+    **dict.fromkeys(("condition", "low_stepsize", "stepsize"), _positive),
     **dict.fromkeys(("fmt", "low_fmt"), _format),
     "classes": _one_or_more(lambda name, value: checks.integer(name, value, 0, 255)),
     "dataset_dir": checks.text,
     "eps": _one_or_more(_bias),
     "schedules": _schedules,
-    "stepsizes": _one_or_more(checks.positive),
+    "stepsizes": _one_or_more(_positive),
 }
+
+
+def checked(name: str, value: object) -> object:
+    """Return a parameter as `Settings` has it; raise TypeError or ValueError if it knows the name and not the value."""
+    return _CHECKS[name](name, value) if name in _CHECKS else value
 
 
 class Settings:
@@ -101,8 +123,7 @@ class Settings:
         checks.choice("profile", profile, PROFILES)
         checks.choice("backend", backend, BACKENDS)
         given = {"profile": profile, "backend": backend, "seed": checks.integer("seed", seed, 0, 2**64 - 1)}
-        checked = {name: _CHECKS[name](name, value) for name, value in parameters.items() if name in _CHECKS}
-        self.parameters = given | parameters | checked
+        self.parameters = given | {name: checked(name, value) for name, value in parameters.items()}
         self.xp = array_library(backend)
         self.output_dir = resolve_path(output_dir)
         self.pieces = [resolve_path(path) for path in ([pieces] if isinstance(pieces, str) else pieces)]
@@ -118,7 +139,7 @@ class Settings:
         given = self.parameters[name]
         value = {"quick": quick, "paper": paper}[self.parameters["profile"]] if given is None else given
         self.parameters[name] = checks.integer(name, value, 1)
-        return value
+        return self.parameters[name]
 
     def choose_replicates(self, *, quick: int, paper: int) -> range:
         """Return the numbers of the replicates to run: those of `replicate_range`, or if that is None, all.
@@ -147,7 +168,7 @@ class Settings:
         TypeError, ValueError
             If it is none, below `least` or above `most`.
         """
-        value = checks.real(name, self.parameters[name])
+        value = _real(name, self.parameters[name])
         if value < least:
             raise ValueError(f"{name} is {value}; must be at least {least:g}")
         if value > most:
@@ -163,7 +184,7 @@ class Settings:
             If it is neither, or a number in it is not less than `below`.
         """
         given = self.parameters[name]
-        values = [checks.real(name, value) for value in (given if isinstance(given, list | tuple) else [given])]
+        values = [_real(name, value) for value in (given if isinstance(given, list | tuple) else [given])]
         for value in values:
             if value >= below:
                 raise ValueError(f"{name} is {value}; must be below {below:g}")
@@ -211,7 +232,7 @@ class Settings:
         TypeError, ValueError
             If it is none.
         """
-        value = checks.real(name, self.parameters[name])
+        value = _real(name, self.parameters[name])
         if abs(value) > fmt.largest:
             raise ValueError(f"{name} is {value}; must be a value of {fmt}, whose largest is {fmt.largest:g}")
         below, above = (float(neighbour) for neighbour in fmt.neighbours(value))
@@ -227,12 +248,14 @@ class Settings:
 def resolve_path(path: str | Path) -> Path:
     """Return where a path among the parameters of a notebook leads.
 
-    A relative one is relative to the directory of the notebook. That is the current one, if notebooks lie there; else
-    it is taken for the ``notebooks/`` of the companion's checkout, found upward from the current directory or from this
-    package, so that it does not matter where papermill or a kernel was started.
+    A leading ``~`` is the home directory. A relative path is relative to the directory of the notebook. That is the
+    current one, if notebooks lie there; else it is taken for the ``notebooks/`` of the companion's checkout, found
+    upward from the current directory or from this package, so that it does not matter where papermill or a kernel was
+    started.
     """
-    if Path(path).is_absolute():
-        return Path(path)
+    path = Path(path).expanduser()
+    if path.is_absolute():
+        return path
     here = Path.cwd()
     above = [here, *here.parents, *Path(__file__).resolve().parents]
     checkouts = (place / "notebooks" for place in above if (place / "notebooks" / "00_index.ipynb").is_file())

@@ -1,6 +1,9 @@
 import errno
 import json
 import os
+import platform
+import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -9,11 +12,12 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import psutil
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from test_interrupts import wait_until
 
 from srlib.batch import supervise
@@ -22,6 +26,7 @@ from srlib.batch.plan import Job
 from srlib.batch.run import run_jobs, staging_directory
 from srlib.batch.store import Store
 from srlib.batch.supervise import Outcome, Task, perform
+from srlib.batch.verify import find_problems
 
 pytestmark = pytest.mark.xdist_group("run")
 
@@ -443,14 +448,101 @@ def test_results_can_go_to_any_place_that_fsspec_knows(notebooks):
 
 def test_what_a_killed_batch_has_left_is_removed_and_what_another_one_uses_is_not(tmp_path):
     with staging_directory(Store(tmp_path)) as mine:
-        dead = tmp_path / mine.name.replace(f"-{os.getpid()}-", "-4194999-")
-        elsewhere = tmp_path / ".staging-other-host-4194999-abc"
-        unknown = tmp_path / ".staging-abc"
-        for directory in (dead, elsewhere, unknown):
-            directory.mkdir()
-        with staging_directory(Store(tmp_path)) as other:
-            assert sorted(tmp_path.iterdir()) == sorted([mine, other, elsewhere, unknown])
-    assert sorted(tmp_path.iterdir()) == sorted([elsewhere, unknown])
+        pass
+    host = socket.gethostname()
+    began = re.fullmatch(rf"\.staging-{re.escape(host)}-{os.getpid()}-(\d+)-\w+", mine.name)[1]
+    dead = {
+        "its process has ended": f".staging-{host}-4194999-{began}-abc",
+        "its number is another's": f".staging-{host}-{os.getpid()}-{10**18}-abc",
+        "its machine is silent": f".staging-other-host-4194999-{began}-abc",
+    }
+    for name in dead.values():
+        (tmp_path / name).mkdir()
+    silent = time.time() - 3600
+    os.utime(tmp_path / dead["its machine is silent"], (silent, silent))
+    (tmp_path / ".staging-abc").mkdir()
+    with staging_directory(Store(tmp_path)) as mine:
+        assert sorted(tmp_path.iterdir()) == sorted([mine, tmp_path / ".staging-abc"])
+    assert [path.name for path in tmp_path.iterdir()] == [".staging-abc"]
+
+
+@pytest.mark.parametrize("host", [socket.gethostname(), "other-host-2"])
+def test_a_second_batch_at_the_same_place_is_refused_and_leaves_the_first_alone(tmp_path, host):
+    running = tmp_path / f".staging-{host}-{os.getpid()}-{time.time_ns()}-abc"
+    running.mkdir()
+    with (
+        pytest.raises(RuntimeError, match=f"process {os.getpid()} on {host} is writing there; wait until it has ended"),
+        staging_directory(Store(tmp_path)),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == [running]
+
+
+def test_of_two_batches_that_begin_at_once_one_goes_on(tmp_path):
+    """Each has made its directory before it looks at the others: only the one that began first sees none before it."""
+    later = tmp_path / f".staging-{socket.gethostname()}-{os.getpid()}-{time.time_ns() + 10**10}-abc"
+    later.mkdir()
+    with staging_directory(Store(tmp_path)) as mine:
+        assert sorted(tmp_path.iterdir()) == sorted([mine, later])
+
+
+def test_a_running_batch_shows_that_it_is(notebooks, tmp_path, monkeypatch):
+    monkeypatch.setattr("srlib.batch.run._BEAT_EVERY", 0.0)
+    store, seen = Store(tmp_path), []
+    with staging_directory(store) as staging, ThreadPoolExecutor(1) as pool:
+
+        def age():
+            seen.append(time.time() - staging.stat().st_mtime)
+            os.utime(staging, (0, 0))
+
+        list(run_jobs([Job(notebooks["one"], VALUES)], store, staging, pool, watch=age))
+    assert len(seen) > 2 and max(seen) < 60
+
+
+def test_results_may_lie_on_another_disk(notebooks, tmp_path, monkeypatch):
+    replace_, across = os.replace, []
+
+    def refusing(source, target):
+        if ".staging" in str(source) and "figures" in str(target):
+            across.append(target)
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return replace_(source, target)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    assert run([notebooks["one"]], tmp_path)["one"].state == "ok"
+    assert len(across) == 6
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        f"one_{name}.{suffix}" for name in ("again", "values") for suffix in ("json", "pdf", "png")
+    ]
+    assert (tmp_path / "figures" / "one_values.png").read_text() == "paper 3 [0.5, 0.25]"
+
+
+def test_a_directory_may_have_any_name(notebooks, tmp_path):
+    place = tmp_path / "eps=[0.1,0.2] *? {x} é%#& a::b 'c' ~"
+    assert run([notebooks["one"]], place)["one"].state == "ok"
+    assert run([notebooks["one"]], place)["one"].state == "up to date"
+    assert find_problems(place) == (1, 7, [])
+    executed = (place / "notebooks" / "one.ipynb").read_text()
+    assert str(tmp_path) not in executed and 'output_dir = \\"../figures\\"' in executed
+
+
+NEAR = ["/data", "/d", "/data/mnist", "/mnt/data"]
+
+
+@pytest.mark.parametrize("out", NEAR)
+def test_paths_that_only_look_like_that_of_the_results_are_left_alone(tmp_path, out):
+    """Of the parameters, those that hold `out` as a part of another path; in texts, what begins with it is replaced."""
+    figures = Path(out, ".staging-x", "figures")
+    source = f'dataset_dir = "../data/mnist"\nother = "x{out}"\noutput_dir = "{figures}"\nnear = "{out}-2"'
+    output = new_output("stream", text=f"in {out}/notebooks: {out}, {out}. {out}.d\n{out}base ../{out.lstrip('/')}/x\n")
+    path = tmp_path / "a.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(source, outputs=[output])]), path)
+    supervise._tidied(path, figures, "../figures", SimpleNamespace(local=Path(out), place=out), Job(path, {}))
+    (cell,) = nbformat.read(path, 4).cells
+    assert (
+        cell.source == f'dataset_dir = "../data/mnist"\nother = "x{out}"\noutput_dir = "../figures"\nnear = "{out}-2"'
+    )
+    assert cell.outputs[0].text == f"in ../notebooks: .., ... {out}.d\n{out}base ../{out.lstrip('/')}/x\n"
 
 
 def test_a_worker_of_another_machine_that_sees_no_staging_says_so(notebooks, tmp_path):
@@ -466,7 +558,43 @@ def test_a_job_may_say_much_of_why_it_failed(tmp_path):
     assert outcome.problem == "cell [3]: ValueError: " + "ε" * 200_000
 
 
-def test_a_notebook_whose_kernel_is_not_installed_is_reported(tmp_path):
-    path = write_notebook(tmp_path / "a.ipynb", "1")
-    path.write_text(path.read_text().replace('"python3"', '"no-such-kernel"'))
-    assert "no-such-kernel" in run([path], tmp_path)["a"].problem
+SESSION = {
+    "MPLBACKEND": "Agg",
+    "MATPLOTLIBRC": "{home}",
+    "MPLCONFIGDIR": "{home}",
+    "JUPYTER_PATH": "{home}",
+    "IPYTHONDIR": "{home}",
+    "PYTHONSTARTUP": "{home}/startup.py",
+    "PYTHONOPTIMIZE": "1",
+    "PYTHONWARNINGS": "error",
+}
+SEEN = """
+import matplotlib, sys, warnings
+import matplotlib.pyplot as plt
+plt.plot([1])
+plt.show()
+seen = [matplotlib.rcParams[name] for name in ("savefig.bbox", "text.usetex")]
+save("seen", f"{sys.executable} {sys.flags.optimize} {seen} {'from_profile' in globals()} {warnings.filters[0][0]}")
+"""
+
+
+def test_a_job_sets_its_own_surroundings(tmp_path, monkeypatch):
+    """Interpreter, Matplotlib's defaults, no IPython profile: whatever a session, a machine or a notebook says."""
+    home = tmp_path / "home"
+    for name, value in SESSION.items():
+        monkeypatch.setenv(name, value.format(home=home))
+    (home / "kernels" / "python3").mkdir(parents=True)
+    other = {"argv": ["/bin/false", "{connection_file}"], "display_name": "Other", "language": "python"}
+    (home / "kernels" / "python3" / "kernel.json").write_text(json.dumps(other))
+    (home / "matplotlibrc").write_text("savefig.bbox: tight\ntext.usetex: True\n")
+    (home / "profile_default" / "startup").mkdir(parents=True)
+    (home / "profile_default" / "startup" / "00.py").write_text("from_profile = True")
+    path = write_notebook(tmp_path / "a.ipynb", SAVE, SEEN)
+    path.write_text(path.read_text().replace('"python3"', '"conda-env-ml-py"'))
+    outcome = run([path], tmp_path / "out")["a"]
+    assert outcome.state == "ok", outcome.problem
+    seen = (tmp_path / "out" / "figures" / "seen.json").read_text()
+    assert seen.startswith(f"{sys.executable} 0 [None, False] False ") and not seen.endswith("error")
+    shown = [output for cell in nbformat.read(outcome.notebook, 4).cells[3:] for output in cell.outputs]
+    assert [list(output.get("data", ())) for output in shown] == [["image/png", "text/plain"]]
+    assert f'"python": "{platform.python_version()}"' in (tmp_path / "out" / "manifests" / "a.json").read_text()
