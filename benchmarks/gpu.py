@@ -49,7 +49,9 @@ def main(out):
     for row in rows:
         print(*(f"{key}: {value:.3g}" if isinstance(value, float) else value for key, value in row.items()), sep="  ")
     out.mkdir(parents=True, exist_ok=True)
-    (out / "gpu.json").write_text(json.dumps({"gpu": name, "command": "make bench-gpu", "rows": rows}, indent=1) + "\n")
+    (out / "gpu.json").write_text(
+        json.dumps({"gpu": name, "command": "make bench-gpu", "rows": rows}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -206,8 +206,8 @@ def main(largest, out):
     text = report(found)
     click.echo(text)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "rounding.json").write_text(json.dumps(found, indent=1) + "\n")
-    (out / "rounding.md").write_text(text + "\n")
+    (out / "rounding.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (out / "rounding.md").write_text(text + "\n", encoding="utf-8")
     draw(rows).savefig(out / "rounding.png")
 
 

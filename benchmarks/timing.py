@@ -67,7 +67,7 @@ def machine():
     """Return what the times depend on."""
     found = {"system": platform.system(), "python": platform.python_version(), "numpy": np.__version__}
     found |= {"numba": numba.__version__, "threads": numba.config.NUMBA_NUM_THREADS}
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     features = {word for line in lines if line.startswith("flags") for word in line.split() if word.startswith("avx")}
     return found | {"processor": models[0] if models else platform.machine(), "simd": sorted(features)}

@@ -5,6 +5,9 @@ import sys
 
 def run() -> None:
     """Run the command; interrupted while it starts, or without a package that it needs, it ends without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # what a terminal cannot show is no reason to fail
     try:
         from srlib.cli import main
 

@@ -19,6 +19,7 @@ from srlib.batch.sweep import Sweep, parse_value, read_sweep
 from srlib.companion.notebook import find_notebooks, read_notebook
 from srlib.companion.records import write_atomically
 from srlib.companion.settings import BACKENDS, PROFILES, array_library
+from srlib.version import __version__
 
 _ROOT = Path(__file__).parents[1] if (Path(__file__).parents[1] / "notebooks").is_dir() else Path()
 
@@ -42,7 +43,7 @@ _jobs = click.option(
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="srlib", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Reproduce the figures of the companion to biased stochastic rounding in low-precision gradient descent.
 
@@ -138,7 +139,7 @@ def regenerate(
     try:
         with _stopped_once(), ExitStack() as stack:
             staging = stack.enter_context(_staging(store, out))
-            executor, share = stack.enter_context(_executor(scheduler, min(jobs, len(planned))))
+            executor, share = stack.enter_context(_executor(scheduler, min(jobs, len(planned)), stream))
             display = stack.enter_context(closing(Display(staging, stream)))
             running = run_jobs(planned, store, staging, executor, share=share, watch=display, **options)
             outcomes = []
@@ -229,14 +230,14 @@ def _say_what_would_run(planned, store, force):
 
 
 @contextmanager
-def _executor(scheduler, jobs):
+def _executor(scheduler, jobs, stream):
     """Yield what runs jobs, and how many of them share a machine."""
     if scheduler is None:
         with ThreadPoolExecutor(jobs, thread_name_prefix="srlib-job") as pool:
             yield pool, jobs
     else:
         try:
-            with dask_executor(scheduler) as found:
+            with dask_executor(scheduler, lambda text: click.echo(text, file=stream)) as found:
                 yield found
         except RuntimeError as error:
             raise click.UsageError(str(error)) from None

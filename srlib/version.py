@@ -1,5 +1,3 @@
-"""The version that is installed."""
+"""The version of this code, which may be run without being installed."""
 
-from importlib.metadata import version
-
-__version__ = version("srlib")
+__version__ = "0.1.0"

@@ -223,6 +223,19 @@ def test_logistic_regression_runs_on_data_of_another_size_and_number_of_classes(
     assert "39 training and 13 test images" in said and "5 x 4 pixels, 3 classes, 60 weights" in said
 
 
+EASY = {"no error at all": {"classes": 2, "learnable": True}, "one class": {"classes": 1}}
+
+
+@pytest.mark.parametrize("data", EASY.values(), ids=EASY)
+def test_logistic_regression_shows_its_curves_without_a_warning_where_no_image_is_wrong(execute, tmp_path, data):
+    execute(on("logistic_regression"), dataset_dir=write_data(tmp_path, (3, 3), **data), steps=12)
+    for axes in (axes for number in plt.get_fignums() for axes in plt.figure(number).axes):
+        low, high = axes.get_ylim()
+        assert low < high
+        values = np.concatenate([np.ravel(line.get_ydata()) for line in axes.lines] or [np.zeros(1)])
+        assert not np.any(np.isfinite(values)) or np.any((low <= values) & (values <= high))
+
+
 def with_several_biases(notebook):
     return any(parameter.name == "eps" and parameter.default.startswith("[") for parameter in notebook.parameters)
 

@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+import srlib
+
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"matplotlib": "matplotlib-base"}  # where conda-forge has another name than PyPI
 
@@ -94,7 +96,7 @@ def test_the_lock_names_no_index_and_no_folder():
 
 
 def test_the_citation_names_the_version_that_is_installed():
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == PROJECT["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == srlib.__version__
 
 
 def test_the_example_of_the_readme_runs():

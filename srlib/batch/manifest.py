@@ -5,13 +5,14 @@ import json
 import platform
 import re
 from collections.abc import Mapping
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 from srlib.batch.identity import code_behind, data_of, files_of, source_of
 from srlib.batch.plan import Job
 from srlib.batch.store import Store
 from srlib.companion.notebook import literal, read_notebook
+from srlib.companion.records import versions_of
 
 _INPUTS = ("figures_dir", "pieces")  # parameters that name directories of records, one or a list of them
 _OF_COMPANION = re.compile("extra == ['\"]companion['\"]")
@@ -67,9 +68,13 @@ def _value(source):
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that srlib requires for the companion."""
-    required = [text for text in requires("srlib") or () if "extra ==" not in text or _OF_COMPANION.search(text)]
-    names = sorted(re.match(r"[\w.-]+", text)[0] for text in required)
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    try:
+        required = requires("srlib") or ()
+    except PackageNotFoundError:  # the code is on the path and not installed
+        required = ("ipykernel", "matplotlib", "mpmath", "numba", "numpy", "scipy")
+    mine = (text for text in required if "extra ==" not in text or _OF_COMPANION.search(text))
+    names = sorted(re.match(r"[\w.-]+", text)[0] for text in mine)
+    return {"python": platform.python_version()} | versions_of(names)
 
 
 def reason_to_run(job: Job, origin: Mapping, store: Store) -> str | None:

@@ -156,7 +156,9 @@ def failing_tests(notebooks: Iterable[Notebook], root: Path, jobs: int) -> str |
     options = ["-q", "-x", "-m", "not slow and not exhaustive", "-n", str(jobs)]
     command = [sys.executable, "-m", "pytest", *options, *map(str, files)]
     limits = thread_limits(jobs) | os.environ
-    said = subprocess.run(command, cwd=root, env=limits, capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        command, cwd=root, env=limits, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return None if said.returncode == 0 else (said.stdout + said.stderr).strip()
 
 

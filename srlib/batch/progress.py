@@ -34,7 +34,7 @@ class Display:
         found = {}
         for path in self._staging.glob(f"*/{STATUS}"):
             with suppress(OSError, ValueError):
-                status = json.loads(path.read_text())
+                status = json.loads(path.read_text(encoding="utf-8"))
                 # Of two attempts at a job, the one that has begun last is running.
                 if status["started"] >= found.get(status["job"], status)["started"]:
                     found[status["job"]] = status
@@ -122,7 +122,7 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
         | {name: getattr(outcome, name) for name in fields}
         for outcome in outcomes
     ]
-    return json.dumps(found, indent=1, ensure_ascii=False)
+    return json.dumps(found, indent=1)  # in ASCII, which any stream takes
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -21,6 +21,7 @@ from srlib.batch.supervise import STOP, Outcome, Task, perform
 _LOOK_EVERY = 0.25  # seconds
 _END_WITHIN = 20.0
 _CONNECT_WITHIN = 10.0
+_SILENT_FOR = 3.0
 _STAGING = ".staging-"
 _MADE = re.compile(re.escape(_STAGING) + r"(?P<host>.+)-(?P<process>\d+)-(?P<began>\d+)-\w+")
 _BEAT_EVERY, _DEAD_AFTER = 10.0, 300.0  # seconds
@@ -166,9 +167,21 @@ def _is_running(staging, host, process, began, now):
     return False
 
 
+def _wait_for_workers(client, say):
+    since, told = time.monotonic(), False
+    while not (workers := client.scheduler_info()["workers"]):
+        if not told and time.monotonic() - since > _SILENT_FOR:
+            say()
+            told = True
+        time.sleep(_LOOK_EVERY)
+    return workers.values()
+
+
 @contextmanager
-def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
+def dask_executor(address: str, say: Callable[[str], None]) -> Iterator[tuple[Executor, int]]:
     """Connect to a Dask scheduler; yield an executor, and how many jobs at most share one of its machines.
+
+    Where it has no workers, wait for one, and `say` so after a few seconds.
 
     Raises
     ------
@@ -179,12 +192,10 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
         from distributed import Client
     except ImportError as error:
         raise RuntimeError(f"a scheduler needs dask.distributed, the extra 'cluster' ({error})") from None
-    try:
-        client = Client(address, timeout=_CONNECT_WITHIN)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise RuntimeError(f"no scheduler at {address} ({error})") from None
-    try:
-        workers = client.scheduler_info()["workers"].values()
-        yield client.get_executor(pure=False), max((worker["nthreads"] for worker in workers), default=1)
-    finally:
-        client.close()
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(Client(address, timeout=_CONNECT_WITHIN))
+            workers = _wait_for_workers(client, lambda: say(f"{address} has no workers; waiting for one"))
+        except (OSError, TimeoutError, ValueError) as error:
+            raise RuntimeError(f"no scheduler at {address} ({error})") from None
+        yield client.get_executor(pure=False), max(worker["nthreads"] for worker in workers)

@@ -291,7 +291,7 @@ def _publish(task, store, staged, manifest, code):
     """Give the results their final names, the manifest last, and remove what an earlier run made and this did not."""
     job, figures = task.job, staged / "figures"
     for path in filter(is_record, figures.glob("*.json")):
-        parameters = json.loads(path.read_text())["parameters"]
+        parameters = json.loads(path.read_text(encoding="utf-8"))["parameters"]
         stamp(path, combined(code, manifest["made_from"]["data"], parameters))
     notebook = _tidied(staged / f"{job.stem}.ipynb", figures, "../figures", store, job)
     files = {f"figures/{path.relative_to(figures)}": path for path in sorted(figures.rglob("*")) if path.is_file()}

@@ -182,7 +182,7 @@ def _read_sums(path):
     """Return {name: digest} from a file that sha256sum could have written, None where there is no such file."""
     if not path.is_file():
         return None
-    lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+    lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if any(len(line) != 2 for line in lines):
         raise ValueError(f"{path}: every line must be a SHA-256 and a file name")
     return {name.lstrip("*"): digest.lower() for digest, name in lines}

@@ -4,7 +4,6 @@ import io
 import logging
 import platform
 import re
-from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib
@@ -14,8 +13,9 @@ from IPython import get_ipython
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import LogFormatterSciNotation
 
-from srlib.companion.records import as_text, digest, plain, write_atomically
+from srlib.companion.records import as_text, digest, plain, versions_of, write_atomically
 from srlib.companion.statistics import mean_band
+from srlib.version import __version__
 
 _SHOW_NOTHING = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # backends
 
@@ -49,7 +49,7 @@ _LABELS = {
     "both": "both",
     "longer": "longer step",
 }
-_PACKAGES = ("srlib", "numpy", "scipy", "numba", "matplotlib", "mpmath")
+_PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "mpmath")
 
 _STYLE = {
     "axes.grid": True,
@@ -161,6 +161,17 @@ def label_ends(axis, names: list[str]) -> None:
         axis.text(1.01, above, text, color=colour, fontsize=7, va="center", transform=axis.transAxes)
 
 
+def limits_near(least: float, values, low: float, high: float) -> tuple[float, float]:
+    """Return limits of an axis that are factors of the least value, where these show half of the values.
+
+    Otherwise the upper one is 1.5 times their median, such as where a run makes no error at all, or 1 if that is 0.
+    """
+    median = float(np.nanmedian(values))
+    if high * least > median:
+        return low * least, high * least
+    return low * least, 1.5 * median or 1.0
+
+
 def legend_below(figure, columns: int, axes=None) -> None:
     """Explain the lines of some axes, the first if none are given, below a figure, in so many columns."""
     handles_and_labels = (axes or figure.axes[0]).get_legend_handles_labels()
@@ -213,7 +224,7 @@ def save_figure(figure, name: str, numbers: dict, settings) -> None:
     record = {
         "figure": name,
         "parameters": plain(settings.parameters),
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
+        "versions": {"python": platform.python_version(), "srlib": __version__} | versions_of(_PACKAGES),
         "sha256": digest(shown),
         "numbers": shown,
     }

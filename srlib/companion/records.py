@@ -3,6 +3,9 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +32,7 @@ def stamp(path: Path, identity: str, computed_by: str | None = None) -> None:
 
     If other code than that has computed the numbers, and the probe has found no difference, it is `computed_by`.
     """
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     numbers = record.pop("numbers")
     record.pop("computed_by", None)
     stamps = {"identity": identity}
@@ -51,7 +54,7 @@ def records_in(directory: Path) -> list[Path]:
 
 def _is_json(path):
     try:
-        json.loads(path.read_text())
+        json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return False
     return True
@@ -92,7 +95,7 @@ def load_stamped(path: Path) -> dict:
 def _read_record(path):
     """Return what a file holds if it is a record, else None."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return None
     is_one = isinstance(content, dict) and {"figure", "parameters", "sha256", "numbers"} <= content.keys()
@@ -112,6 +115,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(staged, path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def plain(value):

@@ -29,7 +29,7 @@ TASK = np.dtype(
 
 def source() -> str:
     """Return the code of the kernel; REAL is to be defined as one of `REALS`."""
-    return (resources.files("srlib.kernels") / "gpu.c").read_text()
+    return (resources.files("srlib.kernels") / "gpu.c").read_text(encoding="utf-8")
 
 
 def make_task(x, v, out, pointers, rule: Rule, rng=None) -> np.ndarray:

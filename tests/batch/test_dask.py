@@ -33,7 +33,8 @@ def cluster(directory, workers):
         begin("worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-dashboard", "--no-nanny")
     try:
         with distributed.Client(scheduler_file=str(address)) as client:
-            client.wait_for_workers(workers, timeout=60)
+            if workers:
+                client.wait_for_workers(workers, timeout=60)
             yield client.scheduler.address, started[1:]
     finally:
         for process in started:
@@ -91,6 +92,15 @@ def test_a_job_that_kills_workers_is_given_up_by_name(tmp_path):
     lines = {line.split()[0]: line for line in said.partition("\n\n")[0].splitlines()}
     assert lines["01_kills"].endswith("given up: 3 workers died while they ran it")
     assert "  ok  " in lines["02_works"]
+
+
+def test_a_scheduler_without_workers_is_told_in_one_line(notebooks, tmp_path):
+    with cluster(tmp_path, 0) as (address, _):
+        batch = start(notebooks, tmp_path / "out", "--scheduler", address, stdout=subprocess.PIPE)
+        with batch.stdout as said:
+            assert said.readline() == f"{address} has no workers; waiting for one\n"
+            batch.terminate()
+            assert batch.wait(timeout=30) == 130
 
 
 def test_a_scheduler_that_is_not_there_is_told_in_one_line(notebooks, tmp_path, monkeypatch):
