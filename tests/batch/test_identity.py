@@ -71,6 +71,42 @@ def test_device_code_is_part_of_the_identity_where_it_runs(tmp_path, monkeypatch
     assert [a == b for a, b in zip(before, both(), strict=True)] == [True, False]
 
 
+PLANTED = {
+    "a band over replicates": ("companion.statistics", "ddof=1", "ddof=0"),
+    "a confidence": ("companion.statistics", "CONFIDENCE = 0.95", "CONFIDENCE = 0.9"),
+    "what is measured": ("companion.experiments", "history.stagnated", "history.objective"),
+    "how kernels are compiled": ("kernels.cache", "nogil=True", "nogil=True, fastmath=True"),
+}
+
+
+def with_a_fault(monkeypatch, name, old, new):
+    source = SOURCES[f"srlib.{name}"]
+    assert old in source
+    monkeypatch.setattr(module, "_sources", lambda: SOURCES | {f"srlib.{name}": source.replace(old, new)})
+
+
+@pytest.mark.parametrize(("name", "old", "new"), PLANTED.values(), ids=PLANTED)
+def test_a_fault_in_what_decides_numbers_changes_the_identity(monkeypatch, name, old, new):
+    path = ROOT / "notebooks" / "05_logistic_regression.ipynb"
+    before = code_of(path, "numpy")
+    with_a_fault(monkeypatch, name, old, new)
+    assert code_of(path, "numpy") != before
+
+
+def test_a_private_method_counts_and_one_of_rich_display_does_not(tmp_path, monkeypatch):
+    sources = SOURCES | {
+        "srlib.mine": "class A:\n    def _of(self):\n        return 1\n    def _repr_html_(self):\n        return 2\n"
+    }
+    code, found = "from srlib.mine import A\nA()._of()\n", []
+    for change in ({}, {"return 1": "return 3"}, {"return 2": "return 4"}):
+        text = sources["srlib.mine"]
+        for old, new in change.items():
+            text = text.replace(old, new)
+        monkeypatch.setattr(module, "_sources", lambda text=text: sources | {"srlib.mine": text})
+        found.append(code_of(notebook(tmp_path, code), "numpy"))
+    assert found[0] != found[1] and found[0] == found[2]
+
+
 def forms(sources, code, ignored=()):
     reach = Reach({"p": "", **sources}, ignored)
     return json.dumps([reach.notebook(code), reach.definitions()])

@@ -359,6 +359,8 @@ def test_records_are_stamped_where_numbers_are_the_same_and_the_code_is_another(
         one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
         assert (one["identity"], one["computed_by"]) == ("some.ipynb one", "before")
         assert (two["identity"], two["computed_by"]) == ("some.ipynb two", "first")
+        (tmp_path / "two.json").write_text(json.dumps(two | {"identity": "before"}))
+        assert not is_current()  # of two figures one is stale
         (tmp_path / "two.json").unlink()
         assert not is_current()
     else:

@@ -472,6 +472,20 @@ def test_each_test_of_a_claim_turns_its_verdict_at_its_threshold(tmp_path, claim
     assert {name: found.verdict for name, found in claims.items()} == dict.fromkeys(claims, "holds") | {claim: turned}
 
 
+@pytest.mark.parametrize("names", [("heavy ball 0.5", "heavy ball 0.9"), ("heavy ball 0.9", "heavy ball 0.5")])
+def test_of_several_controls_the_best_is_the_one_to_beat(tmp_path, names):
+    """Whichever comes first: the other beats every proposed scheme here."""
+    numbers = supporting()
+    sweep = numbers["stepsizes"]["sweep"]
+    points = sweep.pop("heavy ball 0.5")
+    better = deepcopy(points)
+    better[0]["error"] = [1.0]
+    strong, weak = "heavy ball 0.9", "heavy ball 0.5"
+    sweep |= {name: better if name == strong else points for name in names}
+    (claim,) = [found for found in evaluate(written(tmp_path, numbers)) if found.name == "C6"]
+    assert strong in claim.tests[4].sentence and weak not in claim.tests[4].sentence and not claim.tests[4].passed
+
+
 def test_the_best_and_the_worst_proposed_scheme_are_named(tmp_path):
     *_, c6, c7 = evaluate(written(tmp_path, supporting()))
     for claim in (c6, c7):

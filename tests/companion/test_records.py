@@ -1,6 +1,7 @@
 import json
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from srlib.companion.figures import save_figure
@@ -34,6 +35,13 @@ def test_numbers_and_texts_of_a_record_are_read_as_they_were_written(tmp_path, t
     save_figure(plt.figure(), "kept", numbers, settings)
     record = load_record(tmp_path / "kept.json")
     assert record["numbers"] == numbers and record["parameters"]["title"] == text
+
+
+@pytest.mark.parametrize("value", [0.1234567891, 1 / 3, 1e-300, 123456789.123456789, 2.0**-1074, -0.0])
+def test_a_record_loses_no_digit(tmp_path, value):
+    save_figure(plt.figure(), "kept", {"x": np.array([value])}, Settings("quick", "numpy", 1, str(tmp_path), w=value))
+    record = load_record(tmp_path / "kept.json")
+    assert repr(record["numbers"]["x"][0]) == repr(value) and repr(record["parameters"]["w"]) == repr(value)
 
 
 def test_lists_of_numbers_are_on_one_line_each():

@@ -229,3 +229,15 @@ def test_the_checkout_around_is_before_that_of_the_package(tmp_path, monkeypatch
     (tmp_path / "deep" / "er").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "deep" / "er")
     assert resolve_path("figures") == tmp_path / "notebooks" / "figures"
+
+
+@pytest.mark.parametrize("given", [0, -3])
+def test_a_count_of_0_is_refused_and_not_taken_for_none(given):
+    settings = Settings("quick", "numpy", 1, "figures", own=given)
+    with pytest.raises(ValueError, match=f"^own is {given}; must be at least 1"):
+        settings.choose("own", quick=2, paper=3)
+
+
+def test_what_is_chosen_is_an_int():
+    settings = Settings("quick", "numpy", 1, "figures", own=np.int64(5))
+    assert type(settings.choose("own", quick=2, paper=3)) is int

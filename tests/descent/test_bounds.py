@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import locate, prob_away
-from scipy import optimize
+from scipy import optimize, stats
 
 from srlib import (
     DenseQuadratic,
@@ -19,7 +19,9 @@ from srlib import (
     gradient_descent,
     round_to,
 )
+from srlib.descent import bounds as bounds_module
 from srlib.descent.bounds import certify, least_ratio, total_error
+from srlib.descent.rates import Rates
 from srlib.rounding import outcomes
 
 BIASED = {"gradient": "SR_eps(0.25)", "multiply": "SR", "update": "signed_SR_eps(0.25)"}
@@ -195,6 +197,108 @@ def test_an_estimated_bound_is_too_small_as_rarely_as_it_says():
         for s in range(400)
     )  # fmt: skip
     assert below < 130
+
+
+def moments(seed, lipschitz, replicates=12, steps=6, **signs):
+    """Moments of an ensemble that never was, with every sign that θ, w and s can have."""
+    rng = np.random.default_rng(seed)
+    parts = {name: rng.uniform(0.2, 1.0, (steps, replicates)) for name in ("square", "inner", "noise")}
+    parts |= {name: 0.4 * rng.standard_normal((steps, replicates)) for name in ("along", "outward")}
+    parts |= {name: sign(parts[name]) for name, sign in signs.items()}
+    parts["noise"] += parts["along"] ** 2 / parts["square"]  # as Cauchy and Schwarz have it
+    gap, distance = rng.uniform(0.5, 2.0, (2, steps + 1, replicates))
+    return Rates(lipschitz, 0.5, **parts), gap, distance
+
+
+ENSEMBLES = {
+    "forward and with little noise": {name: lambda x: -abs(x) / 4 for name in ("outward", "along")}
+    | {"noise": lambda x: x / 50},
+    "against the distance": {"outward": lambda x: 1 + abs(x)},
+    "all noise": {"noise": lambda x: 9 * x},
+    "of every sign": {"outward": lambda x: 3 * x},
+}
+
+
+@pytest.mark.parametrize("signs", ENSEMBLES.values(), ids=ENSEMBLES)
+@pytest.mark.parametrize("lipschitz", [0.25, 1.0, 4.0])
+def test_each_limit_of_an_estimated_bound_is_that_by_hand(signs, lipschitz):
+    """Each mean has Student's t limit, each ratio Fieller's, eight a step: one number at a time."""
+    each, gap, distance = moments(1, lipschitz, **signs)
+    steps, count = each.square.shape
+    t, spread = 0.5, stats.t.ppf(1 - 0.05 / (8 * steps), count - 1) / math.sqrt(count)
+
+    def upper(values):
+        return np.mean(values) + spread * np.std(values, ddof=1)
+
+    def least(part, whole):
+        return float(least_ratio(part[None], whole[None], spread)[0])
+
+    top, total, kept, within = np.mean(distance[0]) / 2, 0.0, 0.0, [np.mean(gap[0])]
+    bounds = [top / (0.5 / lipschitz + math.sqrt(0.25) / lipschitz)]
+    for k in range(steps):
+        square, inner = each.square[k], each.inner[k]
+        forward = t * inner - each.outward[k]
+        alpha = max(0.0, least(forward, inner))
+        top += 0.0 if alpha else max(0.0, upper(-forward))
+        total += alpha
+        moved = t**2 * square - 2 * t * each.along[k] + each.noise[k]
+        descent = 2 * (t * square - each.along[k]) - lipschitz * moved
+        change = (total * descent + alpha * square / lipschitz - moved) / 2
+        w = least(change, square)
+        top += 0.0 if w > 0 else max(0.0, upper(-change))
+        tau = t - each.along[k].mean() / square.mean()
+        about = each.noise[k] + 2 * (tau - t) * each.along[k] + (tau - t) ** 2 * square
+        growing = 1e-6 * t < tau < 2 / lipschitz
+        omega = max(0.0, -least(-about, square)) * lipschitz / (tau * (2 - lipschitz * tau)) if growing else math.inf
+        kept = (kept + max(0.0, w)) / (1 + omega)
+        bounds.append(top / (total + 0.5 / lipschitz + math.sqrt(2 * kept + 0.25 / lipschitz**2)))
+        s = least(descent, square)
+        fallen = within[-1] / (1 + within[-1] * s / (2 * np.mean(distance[0])))
+        within.append(fallen if s > 0 else within[-1] + max(0.0, upper(-descent / 2)))
+    found = bounds_module._estimate(each, gap, distance, 0.95)
+    np.testing.assert_allclose(found.bound, bounds, rtol=1e-9)
+    np.testing.assert_allclose(found.within, within, rtol=1e-9)
+    assert found.farthest == pytest.approx(math.sqrt(max(map(upper, distance))), rel=1e-12)
+    assert found.radius == pytest.approx(math.sqrt(np.mean(distance[0])), rel=1e-12)
+
+
+@pytest.mark.parametrize("signs", ENSEMBLES.values(), ids=ENSEMBLES)
+@pytest.mark.parametrize("lipschitz", [0.25, 1.0, 4.0])
+def test_of_equal_replicates_the_estimate_is_the_bound(signs, lipschitz):
+    one, gap, distance = moments(2, lipschitz, replicates=1, **signs)
+    many = one.across(lambda values, axis: np.repeat(values, 9, axis=1))
+    found = bounds_module._estimate(many, np.repeat(gap, 9, axis=1), np.repeat(distance, 9, axis=1), 0.95)
+    mean, radius = one.across(np.mean), math.sqrt(distance[0, 0])
+    np.testing.assert_allclose(found.bound, mean.bound(radius), rtol=1e-6)
+    np.testing.assert_allclose(found.within, mean.bound_within(radius, gap[0, 0]), rtol=1e-6)
+
+
+def test_the_radius_is_that_of_the_start_and_farthest_that_of_the_run():
+    problem, minimiser = DiagonalQuadratic(np.ones(1), np.array([1.1])), np.array([1.1])
+    options = {"problem": problem, "x0": np.ones(1), "minimiser": minimiser, "stepsize": 0.5, "steps": 9}
+    for rng in (None, Philox(1, 300)):
+        found = certified(UNBIASED, rng=rng, **options)
+        assert found.radius == pytest.approx(0.1) and found.farthest > 0.11
+        assert found.bound[0] == pytest.approx(0.01 / 2)
+
+
+@pytest.mark.parametrize("factor", [1.01, 0.99, 1.002])
+def test_a_gradient_that_is_nearly_that_of_f_is_refused(factor):
+    class Scaled(Square):
+        def gradient(self, x):
+            return factor * super().gradient(x)
+
+    with pytest.raises(ValueError, match=r"^gradient is not that of f"):
+        certified(problem=Scaled(), x0=np.full(1, 3.0), minimiser=np.ones(1))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.0005])
+def test_a_gradient_with_errors_of_its_own_is_accepted(factor):
+    class Scaled(Square):
+        def gradient(self, x):
+            return factor * super().gradient(x)
+
+    assert certified(problem=Scaled(), x0=np.full(1, 3.0), minimiser=np.ones(1), lipschitz=1.01).certified
 
 
 def test_more_confidence_gives_a_larger_bound():

@@ -254,6 +254,20 @@ def test_an_error_without_a_gradient_is_lost_as_noise():
     assert rates.bound(1.0)[1] == pytest.approx((0.5 + (2 * 0.5 + 1) * 0.3 / 2) / (0.5 + 0.25 + 0.25))
 
 
+@pytest.mark.parametrize("tau", [1e-17, -1e-17, 4e-9])
+def test_where_the_descent_is_what_cancels_the_gradient_may_grow_without_limit(tau):
+    """A law that stays where it is has τ = 0 up to roundoff, and no bound may rest on that remainder."""
+    stay = Rates(1.0, 0.01, *np.array([[1.0], [1.0], [0.01 - tau], [0.01], [1e-4]]))
+    free = dataclasses.replace(stay, along=np.array([0.01]))
+    assert not stay.growing[0]
+    np.testing.assert_allclose(stay.bound(1.0), free.bound(1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("tau", [2e-8, 1.0, 1.999])
+def test_where_it_is_none_it_may_not(tau):
+    assert Rates(1.0, 0.01, *np.array([[1.0], [1.0], [0.01 - tau], [0.0], [1.0]])).growing[0]
+
+
 def test_a_stepsize_against_the_distance_adds_nothing_to_their_sum():
     rates = Rates(1.0, 0.25, *np.array([[1.0, 1.0, 0.0, 0.5, 0.4]]).T)  # θ = −0.25
     assert rates.theta[0] == -0.25
@@ -352,7 +366,11 @@ def budget(problem, scheme="signed_SR_eps(0.1)", steps=25, stepsize=0.25, **wron
     return rates, gap, far
 
 
-@pytest.mark.parametrize("problem", [QUADRATIC, HUBER, LOPSIDED], ids=["quadratic", "huber", "lopsided"])
+FLAT, STEEP = Convex(1.1, [(0.25, 1e9)], [(0.25, 2.0)]), Convex(1.1, [(4.0, 0.5)], [(4.0, 1e9)])
+CURVED = {"quadratic": QUADRATIC, "huber": HUBER, "lopsided": LOPSIDED, "L = 1/4": FLAT, "L = 4": STEEP}
+
+
+@pytest.mark.parametrize("problem", CURVED.values(), ids=CURVED)
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("stepsize", [0.25, 1.5])
 def test_what_the_proof_gives_away_is_not_negative_and_adds_up_with_the_truth(problem, scheme, stepsize):

@@ -45,6 +45,32 @@ def test_the_mean_is_that_of_an_ensemble():
     assert np.all(np.abs(mean - found.gap.sum(axis=1)) <= 6 * deviation + 1e-9)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_few_random_bits_give_the_law_of_so_many(bits):
+    found = laws(bits=bits)
+    alone = DiagonalQuadratic(CURVATURES[:1], MINIMISER[:1])
+    expected = exact_law(alone, "binary8", 0.25, bits=bits).expected(lambda x: alone.f(x[:, None]), START[0], 20)
+    np.testing.assert_allclose(found.gap[:, 0], expected, rtol=1e-9)
+    assert not np.allclose(found.gap, laws().gap, rtol=1e-3)
+
+
+@pytest.mark.parametrize("update", ["RN", "RZ"])
+def test_what_is_beyond_the_largest_value_and_never_reached_does_not_matter(update):
+    """From the largest value steps lead upward by less than half a gap: the other outcome, inf, has probability 0."""
+    largest = np.array([57344.0, 1.0])
+    found = component_laws(
+        DiagonalQuadratic(np.full(2, 0.1), largest + 3000),
+        largest,
+        curvatures=np.full(2, 0.1),
+        minimiser=largest + 3000,
+        stepsize=0.5,
+        steps=5,
+        fmt="binary8",
+        update=update,
+    )
+    assert np.all(found.distance[:, 0] == 9e6) and np.all(np.isfinite(found.gap))
+
+
 def test_hubers_function_is_separable_too():
     problem = Huber(1.0, 0.5, n=2)
     found = component_laws(
@@ -85,6 +111,8 @@ def test_without_rounding_the_errors_are_those_of_none_and_the_iterates_those_of
     away = (START - MINIMISER) * (1 - 0.25 * CURVATURES) ** np.arange(21)[:, None]
     np.testing.assert_allclose(found.distance, away**2, rtol=1e-12)
     np.testing.assert_allclose(found.gap, CURVATURES * away**2 / 2, rtol=1e-12)
+    np.testing.assert_allclose(found.rates.square, (CURVATURES * away[:-1]) ** 2, rtol=1e-12)
+    np.testing.assert_allclose(found.rates.inner, CURVATURES * away[:-1] ** 2, rtol=1e-12)
     assert np.all(found.rates.tau == 0.25) and np.all(found.rates.theta == 0.25) and np.all(found.rates.rho == 0)
     wide = laws(fmt="binary32")
     np.testing.assert_allclose(wide.gap, found.gap, rtol=1e-5, atol=1e-7)

@@ -98,6 +98,23 @@ def test_a_skeleton_moves_each_component_against_the_sign_of_its_gradient():
     np.testing.assert_array_equal(plain.x, [4, 3, 1.5, 0.5])
 
 
+@pytest.mark.parametrize("fmt", ["binary8", "fixed(4,4)", Format("flushed", 3, -6, 7, subnormals=False)], ids=str)
+def test_a_skeleton_leans_as_often_as_the_step_does_not_underflow(fmt):
+    """w = min(1, t|g|/q) with q the smallest positive value, 2^emin without subnormals: by hand and by its rounding."""
+    fmt, share = Format.parse(fmt), np.array([0.125, 0.5, 1.0, 3.0])
+    q = 2.0 ** (fmt.emin - fmt.precision + 1) if fmt.subnormals else 2.0**fmt.emin
+    g = share * q / 0.5
+    problem = DiagonalQuadratic(np.ones(4), 1.0 - g)
+    history = skeleton(problem, np.ones(4), stepsize=0.5, eps=0.25, fmt=fmt, steps=1)
+    kept = np.minimum(share, 1)
+    np.testing.assert_allclose(1 - history.x, share * q + 0.25 * fmt.ulp(1.0) * kept, rtol=1e-12)
+    rounded = round_to(np.tile(0.5 * g, (4000, 1)), fmt, "SR", Philox(5, 4000))
+    # 4000 words: beyond 5.5 standard errors with probability below 4e-8.
+    assert np.all(np.abs(np.mean(rounded != 0, axis=0) - kept) <= 5.5 * np.sqrt(kept * (1 - kept) / 4000))
+    full = skeleton(problem, np.ones(4), stepsize=0.5, eps=0.25, fmt=fmt, steps=1, underflow=False)
+    np.testing.assert_allclose(1 - full.x, share * q + 0.25 * fmt.ulp(1.0), rtol=1e-12)
+
+
 def test_the_skeleton_is_the_mean_of_a_step_where_no_clip_is_active():
     """10^5 replicates: beyond 5.5 standard errors, each at most a gap / √10^5, with probability below 2e-7."""
     x0 = np.array([80.0, 7.0, 0.875])
