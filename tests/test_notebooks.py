@@ -350,11 +350,12 @@ def test_a_parameter_that_makes_no_sense_is_refused(execute, notebook, name):
     assert message in str(refused.value).splitlines()[0]
 
 
-def test_the_command_says_in_one_line_that_a_parameter_makes_no_sense(tmp_path):
-    value, message = NONSENSE[name := "stepsize"]
-    result = regenerate(tmp_path, 2, HAVING[name][:2], ["--keep-going"], **{name: value})
-    lines = [line for line in result.output.splitlines() if "FAILED" in line]
-    assert len(lines) == 2 and all(message in line for line in lines), result.output
+@pytest.mark.parametrize("name", NONSENSE)
+def test_the_command_says_in_one_line_that_a_parameter_makes_no_sense_before_anything_runs(tmp_path, name):
+    value, message = NONSENSE[name]
+    result = regenerate(tmp_path / "out", 2, HAVING[name], **{name: value})
+    assert result.exit_code == 2 and result.output.splitlines()[-1].startswith(f"Error: {message}")
+    assert not (tmp_path / "out").exists()
 
 
 BEYOND = {
@@ -369,6 +370,14 @@ TOO_MANY = dict.fromkeys(LISTED, ("fmt", "binary32", "fmt is binary32, of some 4
 TOO_MANY["exact_law"] = ("fmt", "bfloat16", "fmt is bfloat16, of some 65280 values; must have at most 4096")
 NARROW = ("fmt", "fixed(2,2)", "fmt is fixed(2,2), whose largest value is 3.75")
 TOO_NARROW = dict.fromkeys(("exact_law", "rate_and_floor"), NARROW)
+
+
+def test_the_command_says_in_one_line_what_a_notebook_cannot_take(tmp_path):
+    result = regenerate(tmp_path, 2, [on("stagnation"), on("exact_law")], ["--keep-going"], stepsize=1.5)
+    lines = [line for line in result.output.splitlines() if "FAILED" in line]
+    assert len(lines) == 2 and all(BEYOND["stagnation"][2] in line for line in lines), result.output
+
+
 ALL_BEYOND = [(where, *case) for cases in (BEYOND, TOO_MANY, TOO_NARROW) for where, case in cases.items()]
 
 

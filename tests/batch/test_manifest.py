@@ -14,6 +14,7 @@ from srlib.batch import manifest
 from srlib.batch.manifest import as_bytes, made_from, manifest_name, reason_to_run
 from srlib.batch.plan import Job
 from srlib.batch.store import Store
+from srlib.companion import records
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = """profile = "quick"
@@ -142,7 +143,7 @@ CHANGES = {
     "inputs (made)": rewrite("made/loss.json"),
     "inputs (first)": rewrite("first/loss.json"),
     "inputs (second)": rewrite("second/another.json"),
-    "versions (click, mpmath, numpy)": lambda directory, patch: patch(manifest, "version", lambda name: "0"),
+    "versions (click, mpmath, numpy)": lambda directory, patch: patch(records, "version", lambda name: "0"),
     "versions (python)": lambda directory, patch: patch(platform, "python_version", lambda: "0"),
 }
 
