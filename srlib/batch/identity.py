@@ -1,5 +1,7 @@
-"""What a figure's numbers are made from, as one hash: the definitions that a notebook reaches, parameters, data."""
+"""What a figure's numbers are made from, as one hash: a notebook's code, the modules it imports, parameters, data."""
 
+import ast
+import builtins
 import hashlib
 import json
 from collections.abc import Mapping
@@ -7,12 +9,13 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from srlib.batch.reach import Reach
+from srlib.companion.notebook import parse_code
 
 # What arranges numbers that are already there, or runs what makes them.
 _RUNNING = ("srlib.batch", "srlib.cli")
 _ARRANGING = ("claims", "figures", "records", "report", "tables")
-_WITHOUT_NUMBERS = (*_RUNNING, *(f"srlib.companion.{name}" for name in _ARRANGING))
+_SHOWING = ("srlib.html", "srlib.tensors", "srlib.typing")
+_WITHOUT_NUMBERS = (*_RUNNING, *_SHOWING, *(f"srlib.companion.{name}" for name in _ARRANGING))
 _ON_DEVICES = ("srlib.kernels.gpu",)
 
 
@@ -42,33 +45,123 @@ def combined(code: str, data: Mapping, parameters: Mapping) -> str:
 def code_of(notebook: str | Path, backend: str | None) -> str:
     """Return the SHA-256 of the code that decides a notebook's numbers, from the files as they are.
 
-    That is its own, all but the parameters, and every definition of `srlib` that it reaches; see `Reach`. Names and
-    places of these definitions are not part of it, nor is what draws or runs. With the backend "cupy" the code for
-    devices is.
+    That is its own, all but the parameters, and every module of `srlib` that it imports, directly or by others, but
+    those that draw or run. With the backend "cupy" the code for devices is.
     """
-    form, definitions = _reached(notebook, backend, _WITHOUT_NUMBERS)
-    return _hash([form, [definition for _, definition in definitions], _device_code() if backend == "cupy" else None])
+    behind = _behind(notebook, backend, _WITHOUT_NUMBERS)
+    return _hash([_form(_code(notebook)), behind])
 
 
 def code_behind(notebook: str | Path, backend: str | None) -> dict[str, str]:
-    """Return the SHA-256 of what a notebook reaches of each module of `srlib`, those that draw among them."""
-    found: dict = {"gpu.c": _device_code()} if backend == "cupy" else {}
-    for module, definition in _reached(notebook, backend, _RUNNING, named=True)[1]:
-        found.setdefault(module.removeprefix("srlib."), []).append(definition)
-    return {name: _hash(sorted(forms, key=json.dumps)) for name, forms in sorted(found.items())}
+    """Return the SHA-256 of each module of `srlib` that a notebook imports, those that draw among them."""
+    return {name.removeprefix("srlib."): _hash(form) for name, form in _behind(notebook, backend, _RUNNING).items()}
 
 
-def _reached(notebook, backend, ignored, named=False):
-    """Return the form of a notebook's code, and module and form of each definition that it reaches."""
-    ignored += () if backend == "cupy" else _ON_DEVICES
-    return _walk(_code(notebook), tuple(_sources().items()), ignored, named)
+def _behind(notebook, backend, ignored):
+    """Return the forms of all modules that a notebook imports, by their names in their order."""
+    sources, ignored = _sources(), ignored + (() if backend == "cupy" else _ON_DEVICES)
+    found, coming = {}, [_code(notebook)]
+    while coming:
+        for name in {module for used in _used(coming.pop()) for module in _modules_of(used, sources)} - found.keys():
+            if not f"{name}.".startswith(tuple(f"{other}." for other in ignored)):
+                found[name] = _form(sources[name])
+                coming.append(sources[name])
+    return {name: found[name] for name in sorted(found)} | ({"gpu.c": _device_code()} if backend == "cupy" else {})
+
+
+def public_names() -> dict[str, str]:
+    """Return the module of each public name of `srlib`, without the package's name."""
+    found = _exported(_sources()["srlib"])
+    return {name: module.removeprefix("srlib.") for name, module in found.items()}
 
 
 @cache
-def _walk(code, sources, ignored, named):
-    reach = Reach(dict(sources), ignored, named)
-    form, definitions = reach.notebook(code), reach.definitions()
-    return form, [(module, definition) for (module, _), definition in zip(reach.keys(), definitions, strict=True)]
+def _exported(stub):
+    """Return the modules of the public names, as the stub of the package has them."""
+    return {alias.asname: f"srlib.{line.module}" for line in parse_code(stub).body for alias in line.names}
+
+
+@cache
+def _used(code):
+    """Return what code imports, anywhere in it, and what it takes from the package as an object: dotted names."""
+    found, nodes = set(), list(ast.walk(parse_code(code)))
+    inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
+        match node:
+            case ast.Import(names):
+                found |= {alias.name for alias in names if alias.asname or alias.name != "srlib"}
+            case ast.ImportFrom(str(module), names):
+                found |= {f"{module}.{alias.name}" for alias in names}
+            case ast.Name() | ast.Attribute() if id(node) not in inner:
+                found.add(ast.unparse(node))
+    return {name for name in found if name.partition(".")[0] == "srlib"}
+
+
+def _modules_of(used, sources):
+    """Return the modules that a dotted name stands for: of a package, or of a name that is not found, all below it."""
+    parts, public = used.split("."), _exported(sources["srlib"])
+    if len(parts) > 1 and parts[1] in public:
+        return [public[parts[1]]]
+    end = next(end for end in range(len(parts), 0, -1) if ".".join(parts[:end]) in sources)
+    there = ".".join(parts[:end])
+    return [name for name in sources if name != "srlib" and f"{name}.".startswith(f"{there}.")]
+
+
+@cache
+def _form(code):
+    return _plain(_Strip().visit(parse_code(code)))
+
+
+def _plain(node):
+    """Return a syntax tree as lists and text, without the fields that are empty or that not all versions have."""
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [[name, _plain(value)] for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return [type(node).__name__, *fields]
+
+
+class _Strip(ast.NodeTransformer):
+    """Remove what cannot alter a number: docstrings, annotations, overloads, rich display, messages."""
+
+    def visit_FunctionDef(self, node):
+        if any(isinstance(decorator, ast.Name) and decorator.id == "overload" for decorator in node.decorator_list):
+            return None  # type checkers alone read it
+        node.returns = None
+        return self.visit_body(node)
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def visit_body(self, node):
+        match node.body:
+            case [ast.Expr(ast.Constant(str())), *rest]:
+                node.body = rest
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node):
+        node.body = [part for part in node.body if not getattr(part, "name", "").startswith("_repr_")]
+        return self.visit_body(node)
+
+    visit_Module = visit_body
+
+    def visit_Raise(self, node):
+        match node.exc:
+            case ast.Call(ast.Name(name)) if hasattr(builtins, name) and name != "StopIteration":
+                node.exc = ast.Name(name, ast.Load())
+        return self.generic_visit(node)
+
+    def visit_Assert(self, node):
+        node.msg = None
+        return self.generic_visit(node)
+
+    def visit_Call(self, node):
+        match node.func:
+            case ast.Attribute(ast.Name("warnings"), "warn"):
+                node.args = node.args[1:]
+        return self.generic_visit(node)
 
 
 def data_of(notebook: str | Path, parameters: Mapping) -> dict[str, str]:
@@ -101,12 +194,6 @@ def hash_of(path: Path) -> str:
     """Return the SHA-256 of a local file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def public_names() -> dict[str, str]:
-    """Return the module of each public name of `srlib`, without the package's name."""
-    targets = Reach(_sources()).imports("srlib")
-    return {name: target.removeprefix("srlib.").rpartition(".")[0] for name, (target,) in targets.items()}
 
 
 def _sources():
