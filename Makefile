@@ -16,8 +16,9 @@ peers = $(VENV)/.peers
 torch = $(VENV)-torch
 one_in_blas = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 one_thread = $(one_in_blas) NUMBA_NUM_THREADS=1
+notebooks = $(one_thread) $(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
 
-.PHONY: help figures site pdf update test exhaustive mutants test-torch test-browser bench bench-gpu lab lint lock clean
+.PHONY: help figures site pdf update test test-all exhaustive mutants test-torch test-browser bench bench-gpu lab lint lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +49,12 @@ bench-gpu: $(installed) ## speed of the CUDA kernel beside a copy on the device,
 	$(bin)/python benchmarks/gpu.py
 
 test: $(installed) ## the unit tests, then every notebook, output for output
-	$(one_in_blas) $(bin)/pytest -n $(JOBS) --dist loadgroup --durations=20 -rs
-	$(one_thread) $(bin)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=600 notebooks/
+	$(one_in_blas) $(bin)/pytest -n $(JOBS) --dist loadgroup -rs
+	$(notebooks)
+
+test-all: $(installed) ## the same, with what takes long: batches that are killed, guides, the wheel, other threads
+	$(one_in_blas) $(bin)/pytest -n $(JOBS) --dist loadgroup --durations=20 -rs -m "not exhaustive and not browser"
+	$(notebooks)
 
 exhaustive: $(installed) ## every float32 rounded to the narrow formats, 150 epochs of MNIST in binary32, the PDF: up to 40 minutes
 	$(one_in_blas) $(bin)/pytest -m exhaustive --durations=0

@@ -196,6 +196,8 @@ def same_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
 
 def same_place(name: str, value: Array, x: Array) -> None:
     """Raise TypeError if an array is of another library, or on another device, than `x` is."""
+    if isinstance(value, np.ndarray) and isinstance(x, np.ndarray):
+        return
     if (array_namespace(value), device(value)) != (array_namespace(x), device(x)):
         found, wanted = (f"of {type(array).__module__.split('.')[0]} on {device(array)}" for array in (value, x))
         raise TypeError(f"{name} is an array {found}; must be one {wanted}, as x is")

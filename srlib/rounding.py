@@ -13,7 +13,7 @@ from srlib import checks, tensors
 from srlib.formats import Format, carrier
 from srlib.kernels import gpu, reference
 from srlib.kernels.rule import Rule, make_rule
-from srlib.philox import MOST_ELEMENTS, Philox
+from srlib.philox import Philox
 from srlib.schemes import DIRECTED, Scheme, direction, up_and_neighbours
 from srlib.typing import Array, ArrayLike
 
@@ -23,11 +23,7 @@ except ImportError:  # no Numba
     cpu = None  # type: ignore[assignment]
     warnings.warn("Numba cannot be imported: NumPy arrays are rounded by slow reference code", stacklevel=2)
 
-# Bits of `numpy.ndarray.flags`: contiguous, with memory of its own, aligned; and writeable.
-_READ = 0x1 | 0x4 | 0x100
-_WRITTEN = _READ | 0x400
-_CARRIERS = {np.dtype(name): name for name in ("float32", "float64")}
-
+_CARRIERS = (np.dtype(np.float32), np.dtype(np.float64))
 _NARROW = ("float16", "bfloat16")
 
 # Thresholds of theta for positive and for negative numbers; theta is always above −1 and never above 2.
@@ -108,12 +104,11 @@ def round_to(
     >>> round_to(x, "binary8", "signed_SR_eps(0.4)", Philox(seed=1), v=-x)
     array([ 1.    , -0.3125,     inf])
     """
-    if (rounded := _round_plain(x, fmt, scheme, rng, v, out)) is not None:
-        return rounded
-    if is_torch_array(x):
-        return tensors.round_tensor(round_to, x, fmt, scheme, rng, v, out)
-    if getattr(getattr(x, "dtype", None), "name", None) in _NARROW:
-        return _round_narrow(x, fmt, scheme, rng, v, out)
+    if not (type(x) is np.ndarray and x.dtype in _CARRIERS):
+        if is_torch_array(x):
+            return tensors.round_tensor(round_to, x, fmt, scheme, rng, v, out)
+        if getattr(getattr(x, "dtype", None), "name", None) in _NARROW:
+            return _round_narrow(x, fmt, scheme, rng, v, out)
     y = checks.real_array("x", x)
     fmt, scheme, rule = _parsed(fmt, scheme, y)
     v = _like(direction(scheme, v, y), y) if v is not None or scheme.signed else None
@@ -145,46 +140,6 @@ def _round_narrow(x: Array, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -
         return checks.unwrapped(rounded.astype(x.dtype))
     out[...] = rounded
     return out
-
-
-def _round_plain(x: Any, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -> Any:
-    """Round as `round_to` does where no array needs a conversion or a copy; else return None, and leave it to that.
-
-    A short call would take half as long again with all its checks and views.
-    """
-    if cpu is None or not (type(x) is np.ndarray and x.flags.num & _READ == _READ and x.shape):
-        return None
-    checks.subnormals()
-    dtype, shape = x.dtype, x.shape
-    if v is not None and not _is_plain(v, dtype, shape, _READ):
-        return None
-    if out is not None and not _is_plain(out, dtype, shape, _WRITTEN):
-        return None
-    try:
-        _, scheme, rule = _parsed_once(fmt, scheme, _CARRIERS[dtype])
-    except (KeyError, TypeError):
-        return None
-    if rule.stochastic and not (type(rng) is Philox and (rng.replicates is None or len(rng.replicates) == shape[0])):
-        return None
-    if x.size > MOST_ELEMENTS:
-        return None
-    if not scheme.signed:
-        v = None
-    elif v is None:
-        return None
-    # Arrays with memory of their own overlap only where they are one.
-    target, room = (np.empty(shape, dtype), 0) if out is None else (out, cpu.BLOCK if out is x or out is v else 0)
-    if len(shape) == 1:
-        cpu.round_flat(x, v, target, room, rule, rng)
-    else:
-        cpu.round_flat(x.ravel(), None if v is None else v.ravel(), target.ravel(), room, rule, rng)
-    return target
-
-
-def _is_plain(array: Any, dtype: np.dtype, shape: tuple[int, ...], flags: int) -> bool:
-    return (
-        type(array) is np.ndarray and array.dtype is dtype and array.shape == shape and array.flags.num & flags == flags
-    )
 
 
 def outcomes(y: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> list[tuple[Array, Array]]:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -13,6 +15,7 @@ def run(name, *options):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_kernels_are_timed_beside_their_floor_and_peers(tmp_path):
     said = run("rounding", "--largest", 3, "--out", tmp_path)
     assert said.returncode == 0, said.stderr
@@ -25,6 +28,7 @@ def test_the_kernels_are_timed_beside_their_floor_and_peers(tmp_path):
     assert {"srlib, SR", "ml_dtypes, RN", "gfloat, RN", "NumPy by hand, SR"} <= found["peers"]["rows"][0].keys()
 
 
+@pytest.mark.slow
 def test_an_epoch_is_timed_beside_its_matrix_products():
     said = run("epoch", "--images", 300, "--replicates", 2)
     assert said.returncode == 0, said.stderr

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from click.testing import CliRunner
+from inprocess import InProcess
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from srlib.__main__ import run
+from srlib.batch import supervise
 from srlib.cli import main
 
 pytestmark = pytest.mark.xdist_group("cli")
@@ -36,6 +38,13 @@ def write_notebook(path, *sources, parameters=PARAMETERS):
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     cells = [title, tagged, *map(new_code_cell, sources)]
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_kernels():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervise, "_Watched", InProcess)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -103,6 +103,7 @@ def checkout(tmp_path_factory):
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [command for command in PROGRAMS if command not in ELSEWHERE])
 def test_a_command_does_what_the_guide_says(checkout, command):
     if command.endswith(("verify build", "build/figures")) and not (checkout / "build" / "figures").exists():

@@ -157,6 +157,7 @@ def regenerate(out, jobs, notebooks=tuple(DECLARED), options=(), **parameters):
     return CliRunner().invoke(main, ["regenerate", *names, "--out", str(out), "--jobs", str(jobs), *options, *words])
 
 
+@pytest.mark.slow
 def test_twenty_replicates_in_one_job_and_as_three_pieces_merged_are_the_same(tmp_path, tmp_path_factory):
     notebook, out = on("logistic_regression"), {"one": [], "three": ["--split", "3"]}
     given = {"replicates": 20, "dataset_dir": write_data(tmp_path_factory.mktemp("data"), (5, 4), 3)}
@@ -299,7 +300,13 @@ def grid_point(notebook, turn):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")  # NaN, and axes with nothing to show
-@pytest.mark.parametrize(("notebook", "turn"), GRID, ids=[f"{notebook.path.stem}-{turn}" for notebook, turn in GRID])
+@pytest.mark.parametrize(
+    ("notebook", "turn"),
+    [
+        pytest.param(*point, id=f"{point[0].path.stem}-{point[1]}", marks=[pytest.mark.slow] * (point[1] > 0))
+        for point in GRID
+    ],
+)
 def test_it_runs_to_its_last_figure_on_other_data_problems_stepsizes_formats_and_biases(
     execute, tmp_path, notebook, turn
 ):
@@ -321,6 +328,7 @@ WHERE_A_FINDING_FAILS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHERE_A_FINDING_FAILS)
 def test_it_ends_with_its_figures_where_a_finding_does_not_hold(execute, tmp_path, name):
     execute(on(name), **WHERE_A_FINDING_FAILS[name])
@@ -397,6 +405,7 @@ def test_every_assertion_has_a_message(path):
     assert [ast.unparse(node) for node in assertions if node.msg is None] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [[], ["--cwd", "notebooks"], ["--cwd", "elsewhere"]], ids=["root", "notebooks", "else"]
 )

@@ -41,7 +41,7 @@ print(float(history.objective.sum()).hex(), float(law.expected(np.abs, 2.0, 5).s
 """
 PACKAGES = ("array-api-compat", "lazy-loader", "mpmath", "numba", "numpy", "scipy")
 
-pytestmark = pytest.mark.xdist_group("wheel")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
 
 @pytest.fixture(scope="module")

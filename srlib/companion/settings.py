@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import array_api_compat.numpy
@@ -127,6 +128,26 @@ class Settings:
         self.xp = array_library(backend)
         self.output_dir = resolve_path(output_dir)
         self.pieces = [resolve_path(path) for path in ([pieces] if isinstance(pieces, str) else pieces)]
+
+    @classmethod
+    def of(cls, bound: Mapping[str, object], names: str) -> "Settings":
+        """Return those of a notebook, from the names that its cells have bound, as `globals` has them.
+
+        Parameters
+        ----------
+        bound : mapping
+        names : str
+            Of the parameters besides profile, backend, seed and output_dir, with spaces between them.
+
+        Raises
+        ------
+        NameError
+            If one is not bound.
+        """
+        every = ["profile", "backend", "seed", "output_dir", *names.split()]
+        if missing := [name for name in every if name not in bound]:
+            raise NameError(f"{missing[0]} is not defined; run the cell of parameters first")
+        return cls(**{name: bound[name] for name in every})
 
     def choose(self, name: str, *, quick: int, paper: int) -> int:
         """Return a parameter that counts something: as given, or if that is None, as the profile says.

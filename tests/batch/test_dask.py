@@ -13,7 +13,7 @@ from test_interrupts import SAVE, hashes, manifests, processes_about, start, wai
 from srlib.cli import main
 
 distributed = pytest.importorskip("distributed", reason="needs dask.distributed, the extra 'cluster'")
-pytestmark = pytest.mark.xdist_group("dask")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dask")]
 
 
 @contextmanager

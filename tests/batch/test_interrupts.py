@@ -73,6 +73,7 @@ def manifests(out):
     return {path.name: json.loads(path.read_text()) for path in out.glob("manifests/*.json")}
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path):
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
@@ -101,6 +102,7 @@ def test_a_batch_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path
     assert sorted(path.name for path in out.iterdir()) == ["figures", "manifests", "notebooks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", STOPS)
 def test_an_interrupt_or_two_leave_no_process_and_nothing_unfinished_but_what_had_finished(tmp_path, number):
     started, out = tmp_path / "started", tmp_path / "out"
@@ -130,6 +132,7 @@ def test_an_interrupt_or_two_leave_no_process_and_nothing_unfinished_but_what_ha
     assert not processes_about(out)
 
 
+@pytest.mark.slow
 def test_progress_is_a_line_for_each_running_job_on_a_terminal(tmp_path):
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     write_notebook(tmp_path / "01_waits.ipynb", SAVE, "1", "time.sleep(2)")

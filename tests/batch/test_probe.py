@@ -242,6 +242,7 @@ def test_a_damaged_probe_is_refused(checkout, content):
     assert code == 2 and "probe.json: " in said
 
 
+@pytest.mark.slow
 def test_the_unit_tests_are_those_of_the_modules_that_notebooks_reach(checkout, monkeypatch):
     monkeypatch.undo()
     notebooks = [read_notebook(path) for path in find_notebooks(checkout.place / "notebooks")]

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import nbformat
 import psutil
 import pytest
+from inprocess import InProcess
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from test_interrupts import wait_until
 
@@ -69,6 +70,14 @@ def run(notebooks, out, workers=1, **values):
 
 def names(directory):
     return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """Run notebooks without kernels, where what is kept and said of them is the question."""
+    monkeypatch.setattr(supervise, "_Watched", InProcess)
+    for name, value in supervise.thread_limits(1).items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +213,9 @@ def test_one_worker_and_two_give_identical_files_wherever_they_go(outcomes, out,
     assert all(path.read_bytes() == (tmp_path / path.relative_to(out)).read_bytes() for path in compared)
 
 
-def test_a_failure_keeps_the_results_of_an_earlier_success_and_a_success_clears_the_failure(notebooks, tmp_path):
+def test_a_failure_keeps_the_results_of_an_earlier_success_and_a_success_clears_the_failure(
+    quickly, notebooks, tmp_path
+):
     kept = ["moody", "moody.ipynb", "moody.json", "moody.log"]
     for seed, drawn, failed in ((1, "1", []), (13, "1", kept), (13, "1", kept), (2, "2", [])):
         run([notebooks["moody"]], tmp_path, seed=seed)
@@ -212,7 +223,7 @@ def test_a_failure_keeps_the_results_of_an_earlier_success_and_a_success_clears_
         assert sorted(path.name for path in tmp_path.glob("failed/*")) == failed
 
 
-def test_a_job_is_run_again_for_a_reason_only(tmp_path):
+def test_a_job_is_run_again_for_a_reason_only(quickly, tmp_path):
     path, out = write_notebook(tmp_path / "a.ipynb", SAVE, 'save("x", str(seed))'), tmp_path / "out"
     job, store = Job(path, VALUES), Store(out)
 
@@ -237,7 +248,7 @@ def test_a_job_is_run_again_for_a_reason_only(tmp_path):
     assert state() == (None, "up to date")
 
 
-def test_code_and_versions_and_data_are_reasons_too(tmp_path, monkeypatch):
+def test_code_and_versions_and_data_are_reasons_too(quickly, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train-images-idx3-ubyte").write_bytes(b"1")
     path = write_notebook(tmp_path / "a.ipynb", "from srlib import round_to\nround_to(1.0, 'binary8')")
@@ -312,7 +323,7 @@ def test_a_kernel_is_reached_through_files_if_their_paths_are_short(tmp_path, te
     assert not list(place.iterdir())
 
 
-def test_a_full_disk_is_told_in_one_line_and_leaves_no_manifest(tmp_path, monkeypatch):
+def test_a_full_disk_is_told_in_one_line_and_leaves_no_manifest(quickly, tmp_path, monkeypatch):
     def full(self, path, name):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -371,14 +382,14 @@ def test_a_job_says_why_it_failed_though_nothing_can_be_written_to_its_log(noteb
 
 
 @pytest.mark.parametrize(("keep_going", "state"), [(False, "not run"), (True, "ok")])
-def test_after_a_failure_no_job_is_started_unless_told_to_keep_going(notebooks, tmp_path, keep_going, state):
+def test_after_a_failure_no_job_is_started_unless_told_to_keep_going(quickly, notebooks, tmp_path, keep_going, state):
     jobs, store = [Job(notebooks[name], VALUES) for name in ("bad", "one")], Store(tmp_path)
     with staging_directory(store) as staging, ThreadPoolExecutor(1) as pool:
         found = list(run_jobs(jobs, store, staging, pool, keep_going=keep_going))
     assert {outcome.job.stem: outcome.state for outcome in found} == {"bad": "failed", "one": state}
 
 
-def test_a_job_is_run_after_those_that_it_needs_and_not_if_one_fails(notebooks, tmp_path):
+def test_a_job_is_run_after_those_that_it_needs_and_not_if_one_fails(quickly, notebooks, tmp_path):
     first, bad = Job(notebooks["two"], VALUES, place="early"), Job(notebooks["bad"], VALUES)
     last, never = Job(notebooks["one"], VALUES, needs=(first,)), Job(notebooks["moody"], VALUES, needs=(first, bad))
     outcomes = run_all([never, last, first, bad], tmp_path, workers=2)
@@ -436,7 +447,7 @@ def test_a_task_has_all_that_it_is_to_be_run_with(notebooks, tmp_path):
     assert executor.tasks == [Task(job, str(tmp_path), str(tmp_path / "staging"), 3, 7.0, True)]
 
 
-def test_results_can_go_to_any_place_that_fsspec_knows(notebooks):
+def test_results_can_go_to_any_place_that_fsspec_knows(quickly, notebooks):
     place = "memory://somewhere/deep"
     assert run([notebooks["one"]], place)["one"].state == "ok"
     assert run([notebooks["one"]], place)["one"].state == "up to date"

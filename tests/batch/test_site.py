@@ -116,6 +116,7 @@ def test_links_of_the_repository_lead_to_pages_of_the_site(pages, page, expected
     assert source == [expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [True, False])
 def test_a_link_of_a_notebook_that_leads_nowhere_is_a_fault(tmp_path, there):
     source = tmp_path / "source"

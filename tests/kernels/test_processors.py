@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from shared import DISPATCHED
 
 PROGRAM = """
@@ -25,6 +26,7 @@ def digest(**environment):
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment, check=True).stdout
 
 
+@pytest.mark.slow
 def test_a_processor_without_vector_instructions_gives_the_same_bits(tmp_path):
     """Kernels are compiled anew for it, and NumPy and OpenBLAS told to do without what this one has."""
     plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
