@@ -31,7 +31,7 @@ The tests, each a number that must be above a threshold:
 PROVENANCE = """# Provenance
 
 What decides each figure. The hash of the numbers is in the record beside the figure; the other is of
-the code of the notebook and of the definitions of `srlib` that it reaches, without comments and docstrings, of
+the code of the notebook and of the modules of `srlib` that it imports, without comments and docstrings, of
 parameters and data. Where other code has computed the numbers, a small run has shown that this one makes the same.
 
 {figures}

@@ -17,7 +17,6 @@ ALSO = {
     "formats": ["schemes", "html"],
     **{module: ["html"] for module in ("schemes", "descent.steps", "descent.bounds")},
     "descent.best_update": ["descent.exact_law"],
-    "batch.reach": ["batch.identity"],
 }
 NOTICED = ("killed", "timeout", "segfault")
 CONFIGURATION = """[mutmut]

@@ -66,6 +66,25 @@ def test_conda_installs_nothing_that_is_not_declared():
     assert environment().keys() == {"python", "pip", *map(conda_name, DECLARED)}
 
 
+def test_the_workflow_runs_ci_on_the_same_python_versions_and_builds_the_site():
+    """actionlint finds no fault in it; it has not been run."""
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    classified = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if ":: Python ::" in line]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == classified
+    commands = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    assert commands == {"test": [".ci/run"], "site": ["make site PYTHON=python"]} and jobs["site"]["needs"] == "test"
+
+
+def test_the_two_tiers_of_tests_are_all_that_is_collected_but_what_needs_a_browser_or_takes_minutes():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    make, first = (ROOT / "Makefile").read_text(), settings["addopts"][-1]
+    (every,) = re.findall(r'^test-all:.*\n\t.*-m "(.*)"$', make, flags=re.M)
+    (plain,) = re.findall(r"^test:.*\n\t(.*)$", make, flags=re.M)
+    assert " -m " not in plain and first == f"not slow and {every}" and every == "not exhaustive and not browser"
+    assert [line.partition(":")[0] for line in settings["markers"]] == ["slow", "browser", "exhaustive"]
+    assert "make test-all" in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
 def test_conda_and_the_classifiers_name_the_same_python_versions():
     prefix = "Programming Language :: Python :: "
     classified = [line.removeprefix(prefix) for line in PROJECT["classifiers"] if line.startswith(prefix)]

@@ -29,7 +29,7 @@ def made_from(job: Job) -> dict:
     Returns
     -------
     dict
-        ``notebook``: SHA-256 of the source of its cells; ``srlib``: of what it reaches of each module, without comments
+        ``notebook``: SHA-256 of the source of its cells; ``srlib``: of each module that it imports, without comments
         and docstrings; ``parameters``: all, resolved; ``data`` and ``inputs``: of each file that a parameter names the
         directory of; ``versions`` of Python and the packages that srlib requires.
 
