@@ -72,14 +72,6 @@ class Arithmetic:
         """Return fl(a / b); `overwrite` gives up the array `a` for the result."""
         return self._combined(operator.itruediv if overwrite else operator.truediv, a, b, v)
 
-    def maximum(self, a: Array, b: Array) -> Array:
-        """Return the larger of a and b, which needs no rounding."""
-        a, b = checks.float64("a", a), checks.float64("b", b)
-        if isinstance(a, float) and isinstance(b, float):
-            return np.maximum(a, b)
-        xp = array_namespace(a, b)
-        return xp.maximum(*(xp.asarray(operand, dtype=xp.float64) for operand in (a, b)))
-
     def exp(self, x: Array, *, v: Array | None = None) -> Array:
         """Return fl(exp x), from an exp in float64 that is correctly rounded for formats of up to 16 bits."""
         return self._rounded(_exp_of_values(checks.float64_array("x", x), self.fmt), v)  # type: ignore[arg-type]
@@ -119,7 +111,6 @@ class Arithmetic:
         largest: float | None = None,
         accumulator: Format | str | None = None,
         scheme: Scheme | str = "RN",
-        block: int = 1,
         v: Array | None = None,
     ) -> Array:
         """Return fl((a @ b) / divisor): each sum is accumulated, divided and rounded.
@@ -132,29 +123,25 @@ class Arithmetic:
             A bound on the magnitudes in `b`, which saves looking for one.
         accumulator : Format or str, optional
             Without it, terms are added in float64, in index order or, where the order cannot matter, by BLAS. With it,
-            every partial sum is rounded to that format: s ← fl(s + Σ), where Σ is the sum in float64 of the next
-            `block` products, in index order.
+            every partial sum is rounded to that format: s ← fl(s + a·b), in index order.
         scheme : Scheme or str
             That of the accumulator; a stochastic one takes a draw each time, before the one of the result.
-        block : int
-            At least 1.
         v
             Direction of the rounding of the result.
 
         Raises
         ------
         TypeError, ValueError
-            If the operands are not such arrays, the scheme of the accumulator is signed, there is no such format or
-            scheme, or `block` is not positive.
+            If the operands are not such arrays, the scheme of the accumulator is signed, or there is no such format or
+            scheme.
         """
         if accumulator is None:
             product = matmul(a, b, self.fmt.quantum**2, largest)  # type: ignore[union-attr]
         else:
-            product = self._accumulated(a, b, Format.parse(accumulator), Scheme.parse(scheme), block)
+            product = self._accumulated(a, b, Format.parse(accumulator), Scheme.parse(scheme))
         return self._rounded(product if divisor == 1 else product / divisor, v)
 
-    def _accumulated(self, a: Array, b: Array, fmt: Format, scheme: Scheme, block: int) -> Array:
-        block = checks.integer("block", block, 1)
+    def _accumulated(self, a: Array, b: Array, fmt: Format, scheme: Scheme) -> Array:
         if scheme.signed:
             raise ValueError(f"scheme is {scheme}; a signed one has no direction in an accumulator")
         xp, a, b, shape = _matrices(a, b)
@@ -163,12 +150,11 @@ class Arithmetic:
         if rng is not None:
             rng.check_shape(shape)
         if is_compiled(a):
-            return np.reshape(products.accumulated_matmul(left, right, rule, rng, block), shape)
+            return np.reshape(products.accumulated_matmul(left, right, rule, rng), shape)
         total = xp.zeros(shape, dtype=a.dtype, device=device(a))
-        for start in range(0, a.shape[-1], block):
-            terms = range(start, min(start + block, a.shape[-1]))
-            partial = sum(left[..., k : k + 1] * right[..., k : k + 1, :] for k in terms)
-            total = round_to(total + xp.reshape(partial, shape), fmt, scheme, rng)
+        for k in range(a.shape[-1]):
+            term = xp.reshape(left[..., k : k + 1] * right[..., k : k + 1, :], shape)
+            total = round_to(total + term, fmt, scheme, rng)
         return total
 
     def _combined(self, operation: Callable[[Any, Any], Array], a: Array, b: Array, v: Array) -> Array:

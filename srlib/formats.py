@@ -144,6 +144,18 @@ class Format:
         """The smallest positive value: 2^(emin − p + 1), or with subnormals off 2^emin."""
         return self.quantum if self.subnormals else self.smallest_normal
 
+    @property
+    def overflow_value(self) -> float:
+        """What a magnitude beyond the largest finite value becomes: infinity, NaN, or that value."""
+        return {"inf": math.inf, "nan": math.nan, "saturate": self.largest}[self.overflow]
+
+    @property
+    def count(self) -> int:
+        """How many finite values there are, with one zero."""
+        half = 2 ** (self.precision - 1)
+        missing = 2 * half - 1 - self.largest_significand
+        return 1 + 2 * (half * (self.emax - self.emin + 1) - missing + (half - 1 if self.subnormals else 0))
+
     def values(self) -> np.ndarray:
         """Return all finite values, ascending, as float64, with one zero.
 
@@ -152,11 +164,10 @@ class Format:
         ValueError
             If there are more than 2^20 of them.
         """
-        half = 2 ** (self.precision - 1)
-        count = 2 * half * (self.emax - self.emin + 2)
         checks.subnormals()
-        if count > _MOST_VALUES:
-            raise ValueError(f"format {self} has some {count} values; values() lists at most {_MOST_VALUES}")
+        if self.count > _MOST_VALUES:
+            raise ValueError(f"format {self} has {self.count} values; values() lists at most {_MOST_VALUES}")
+        half = 2 ** (self.precision - 1)
         exponents = np.arange(self.emin, self.emax + 1)[:, None] - (self.precision - 1)
         normal = np.ldexp(np.arange(half, 2 * half, dtype=np.float64), exponents).ravel()
         below = np.arange(1, half) * self.smallest_subnormal if self.subnormals else np.empty(0)

@@ -4,8 +4,6 @@ from html import escape
 
 import numpy as np
 
-_COLOURS = ("#0072B2", "#D55E00")
-_SIZE, _PAD = (240, 130), 34  # of a graph, in pixels
 _FORMULAS = {
     "RN": "to nearest, ties to even",
     "RZ": "toward zero",
@@ -39,19 +37,17 @@ def format_html(fmt) -> str:
 
 
 def _values(fmt):
-    count = 2 ** (fmt.precision - 1) * (fmt.emax - fmt.emin + 2)
-    if count > 256:
+    if fmt.count > 2 * 256:
         return ""
     positive = fmt.values()
     positive = ", ".join(f"{value:g}" for value in positive[positive > 0])
     return f"<details><summary>positive values</summary>{positive}</details>"
 
 
-def scheme_html(scheme, theta, curves) -> str:
-    """Return what a scheme does, and its probability of rounding up at positions θ in a gap, a curve or two."""
-    lines = [(theta, up, colour, label) for (label, up), colour in zip(curves.items(), _COLOURS, strict=False)]
+def scheme_html(scheme) -> str:
+    """Return what a scheme does."""
     text = f"<p>{escape(_FORMULAS[scheme.name])}{f', ε = {scheme.eps:g}' if scheme.name.endswith('_eps') else ''}</p>"
-    return _titled(str(scheme), text + _graph(lines, "θ", "P(up), x > 0", (0.0, 1.0)))
+    return _titled(str(scheme), text)
 
 
 def history_html(history) -> str:
@@ -64,8 +60,7 @@ def history_html(history) -> str:
         "objective": f"{mean[0]:.4g} → {mean[-1]:.4g}",
         "unmoved in the last step": f"{np.mean(history.stagnated[-1]):.1%}",
     }
-    drawn = _graph([(history.steps, mean, "#0072B2", "")], "step", "objective") if np.all(np.isfinite(mean)) else ""
-    return _titled("History", _table(rows) + drawn)
+    return _titled("History", _table(rows))
 
 
 def certificate_html(certificate, ends) -> str:
@@ -93,29 +88,3 @@ def _number(value):
     mantissa, exponent = np.frexp(value)
     power = f"2^{exponent - 1}" if mantissa == 0.5 else ""
     return f"{power} = {value:.6g}" if power else f"{value:.6g}"
-
-
-def _graph(lines, below, beside, span=None):
-    """Return lines (x, y, colour, label) as an SVG picture with the ranges at its edges."""
-    (width, height), pad = _SIZE, _PAD
-    xs, ys = (np.concatenate([np.asarray(line[part], dtype=np.float64) for line in lines]) for part in (0, 1))
-    (left, right), (low, high) = ((x.min(), x.max() if x.max() > x.min() else x.min() + 1) for x in (xs, ys))
-    low, high = span or (low, high)
-
-    def points(x, y):
-        across = pad + (np.asarray(x) - left) / (right - left) * (width - 2 * pad)
-        down = height - pad - (np.asarray(y) - low) / (high - low) * (height - 2 * pad)
-        return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down, strict=True))
-
-    def text(x, y, words, colour="currentColor", anchor="middle"):
-        return f'<text x="{x}" y="{y}" font-size="10" fill="{colour}" text-anchor="{anchor}">{escape(words)}</text>'
-
-    parts = [f'<polyline points="{points(x, y)}" fill="none" stroke="{colour}"/>' for x, y, colour, _ in lines]
-    parts += [text(pad + 4, pad + 10 + 12 * k, line[3], line[2], "start") for k, line in enumerate(lines)]
-    parts += [text(width / 2, height - 4, below), text(width / 2, 12, beside)]
-    parts += [text(pad, height - 8, f"{left:.3g}"), text(width - pad, height - 8, f"{right:.3g}")]
-    parts += [text(2, height - pad, f"{low:.3g}", anchor="start"), text(2, pad, f"{high:.3g}", anchor="start")]
-    frame = (
-        f'<rect x="{pad}" y="{pad}" width="{width - 2 * pad}" height="{height - 2 * pad}" fill="none" stroke="#999"/>'
-    )
-    return f'<svg width="{width}" height="{height}" role="img">{frame}{"".join(parts)}</svg>'

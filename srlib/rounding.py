@@ -1,6 +1,5 @@
 """Rounding arrays to a format: checks, and the choice between the kernels."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -188,11 +187,10 @@ def _parsed(fmt: Format | str, scheme: Scheme | str, x: Array) -> tuple[Format, 
 def _parsed_once(fmt: Format | str, scheme: Scheme | str, carrier: str) -> tuple[Format, Scheme, Rule]:
     fmt, scheme = Format.parse(fmt), Scheme.parse(scheme)
     fmt.check_carrier(carrier)
-    overflow = {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow]
-    variant = scheme.signed or scheme.eps > 0 or scheme.name in DIRECTED
+    kind = scheme.stochastic, scheme.signed or scheme.eps > 0, scheme.name in DIRECTED
     thresholds = _THRESHOLDS.get(scheme.name, (0.0, 0.0))
-    numbers = fmt.precision, fmt.emin, fmt.subnormals, fmt.largest, overflow
-    rule = make_rule(carrier, *numbers, scheme.stochastic, variant, scheme.eps, thresholds)
+    numbers = fmt.precision, fmt.emin, fmt.subnormals, fmt.largest, fmt.overflow_value
+    rule = make_rule(carrier, *numbers, *kind, scheme.eps, thresholds)
     return fmt, scheme, rule
 
 

@@ -65,13 +65,7 @@ class Scheme:
     def _repr_html_(self) -> str:
         from srlib import html
 
-        theta = np.linspace(0, 1, 201)[1:-1]
-        directions = {"v > 0": 1.0, "v < 0": -1.0} if self.signed else {"": 1.0}
-        curves = {
-            label: prob_up(1 + theta / 4, "binary8", self, v=np.full_like(theta, sign))
-            for label, sign in directions.items()
-        }
-        return html.scheme_html(self, theta, curves)
+        return html.scheme_html(self)
 
     @classmethod
     def parse(cls, text: "str | Scheme") -> "Scheme":

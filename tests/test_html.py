@@ -20,7 +20,7 @@ def shown(item):
 def test_every_format_shows_its_range(fmt):
     text = shown(fmt)
     assert text.startswith(str(fmt)) and f"{fmt.largest:.6g}" in text
-    few = 2 ** (fmt.precision - 1) * (fmt.emax - fmt.emin + 2) <= 256
+    few = fmt.count <= 512
     assert ("positive values" in text) == few
 
 
@@ -32,11 +32,9 @@ def test_a_format_shows_its_bits_and_values():
 
 
 @pytest.mark.parametrize("name", ["RN", "RZ", "RU", "RD", "SR", "SR_eps(0.2)", "signed_SR_eps(0.2)"])
-def test_every_scheme_shows_its_graph(name):
+def test_every_scheme_shows_what_it_does(name):
     scheme = srlib.Scheme.parse(name)
-    lines = ElementTree.fromstring(scheme._repr_html_()).iter("polyline")
-    assert len(list(lines)) == (2 if scheme.signed else 1)
-    assert shown(scheme).startswith(name)
+    assert shown(scheme).startswith(name) and ("ε = 0.2" in shown(scheme)) == (scheme.eps > 0)
 
 
 @pytest.mark.parametrize("replicates", [None, 3])
@@ -53,10 +51,3 @@ def test_a_history_and_a_certificate_show_their_ends(replicates):
     assert ("estimated, 95% confidence" if replicates else "certified: exact expectations") in text
     assert f"f − f* after 6 steps {certificate.gap[-1].mean():.4g}" in text
     assert f"D5 {rounded_up(certificate.bound[-1])}" in text and ("D5′" in text) == (replicates is None)
-
-
-def test_a_run_that_overflows_shows_no_graph():
-    problem = srlib.DiagonalQuadratic(np.full(1, 1e6), np.zeros(1))
-    history = srlib.gradient_descent(problem, np.ones(1), stepsize=1.0, steps=9, fmt="binary8", gradient="RN",
-                                     multiply="RN", update="RN")  # fmt: skip
-    assert "svg" not in history._repr_html_()

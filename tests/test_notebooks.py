@@ -374,8 +374,8 @@ BEYOND = {
     "rate_and_floor": ("stepsizes", [0.5, 1.0], "stepsizes is 1.0; must be below 1"),
 }
 LISTED = "index rounding_schemes stagnation descent_bias sharper_bounds rate_and_floor explorer".split()
-TOO_MANY = dict.fromkeys(LISTED, ("fmt", "binary32", "fmt is binary32, of some 4278190080 values"))
-TOO_MANY["exact_law"] = ("fmt", "bfloat16", "fmt is bfloat16, of some 65280 values; must have at most 4096")
+TOO_MANY = dict.fromkeys(LISTED, ("fmt", "binary32", "fmt is binary32, of 4278190079 values"))
+TOO_MANY["exact_law"] = ("fmt", "bfloat16", "fmt is bfloat16, of 65279 values; must have at most 4096")
 NARROW = ("fmt", "fixed(2,2)", "fmt is fixed(2,2), whose largest value is 3.75")
 TOO_NARROW = dict.fromkeys(("exact_law", "rate_and_floor"), NARROW)
 

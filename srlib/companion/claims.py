@@ -10,6 +10,7 @@ from scipy.special import ndtri
 from srlib.companion.comparisons import best_stepsize, final_errors, gain_of_bound, over_images, proposed
 from srlib.companion.records import load_stamped
 from srlib.companion.statistics import CONFIDENCE, mean_band
+from srlib.companion.tables import parted
 
 _ROUNDING = -1e-9  # of the closed forms, in units of the gap
 
@@ -413,7 +414,7 @@ def _each_of(schemes):
 
 
 def _eps(scheme):
-    return float(scheme.partition("(")[2].removesuffix(")"))
+    return float(parted(scheme)[1])
 
 
 def _upper(values, confidence=CONFIDENCE):

@@ -10,6 +10,7 @@ import numpy as np
 from srlib import checks
 from srlib.companion.figures import WIDTH, scheme_style
 from srlib.descent.exact_law import exact_law
+from srlib.descent.problems import Huber
 from srlib.descent.steps import iterates
 from srlib.digits import significant
 from srlib.formats import Format
@@ -42,12 +43,10 @@ class Objective(NamedTuple):
 
 def objectives(minimiser: float) -> dict[str, Objective]:
     """Return objectives by name: two that are convex with this minimiser, and one that has another beside it."""
+    huber = Huber(1.0, 1.0)
     return {
         "quadratic": Objective(lambda x: (x - minimiser) ** 2 / 2, lambda x: x - minimiser),
-        "Huber": Objective(
-            lambda x: abs(x - minimiser).clip(0, 1) * (abs(x - minimiser) - abs(x - minimiser).clip(0, 1) / 2),
-            lambda x: (x - minimiser).clip(-1, 1),
-        ),
+        "Huber": Objective(lambda x: huber.terms(x - minimiser), lambda x: huber.gradient(x - minimiser)),
         "two wells": Objective(
             lambda x: (x * x - minimiser * minimiser) ** 2 / 8, lambda x: x * (x * x - minimiser * minimiser) / 2
         ),

@@ -15,6 +15,7 @@ from matplotlib.ticker import LogFormatterSciNotation
 
 from srlib.companion.records import as_text, digest, plain, versions_of, write_atomically
 from srlib.companion.statistics import mean_band
+from srlib.companion.tables import parted
 from srlib.version import __version__
 
 _SHOW_NOTHING = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # backends
@@ -88,7 +89,7 @@ def scheme_style(name: str) -> dict:
 
     The colour is darker for a larger ε.
     """
-    family, _, eps = name.removesuffix(")").partition("(")
+    family, eps = parted(name)
     label = _LABELS.get(family, family) + (f", $\\varepsilon={eps}$" if eps else "")
     colour = _COLOURS.get(re.sub(r" [\d.]+$", "", family), "0.5")
     if eps:
@@ -153,8 +154,8 @@ def label_ends(axis, names: list[str]) -> None:
     for line, name in zip(axis.lines, names, strict=True):
         x, y = line.get_xdata()[-1], line.get_ydata()[-1]
         place = low.transform(high.transform((x, y)))[1]
-        if "(" in name and 0 <= place <= 1:
-            found.append((place, name.partition("(")[2].removesuffix(")"), line.get_color()))
+        if (eps := parted(name)[1]) and 0 <= place <= 1:
+            found.append((place, eps, line.get_color()))
     above = -1.0
     for place, text, colour in sorted(found):
         above = max(place, above + 0.055)

@@ -234,10 +234,9 @@ class Settings:
             If there are more than `most` of them, or the largest is less than `reaching`.
         """
         fmt = Format.parse(self.parameters[name])
-        count = 2**fmt.precision * (fmt.emax - fmt.emin + 2)
-        if count > most:
+        if fmt.count > most:
             raise ValueError(
-                f"{name} is {fmt}, of some {count} values; must have at most {most}, as all are listed here"
+                f"{name} is {fmt}, of {fmt.count} values; must have at most {most}, as all are listed here"
             )
         if fmt.largest < reaching:
             raise ValueError(

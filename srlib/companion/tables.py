@@ -15,6 +15,12 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def parted(scheme: str) -> tuple[str, str]:
+    """Return the name of a scheme, setup or control without its ε, and that as text; "" where it has none."""
+    name, _, eps = scheme.removesuffix(")").partition("(")
+    return name, eps
+
+
 def verdict(finding: str, margin: float) -> str:
     """Return in a line whether a finding holds in this run: whether its margin is positive."""
     return f"{finding}: {'holds' if margin > 0 else 'does not hold here'}, margin {margin:.3g}"

@@ -357,8 +357,7 @@ def _outcomes(
     finite = np.isfinite(y)
     between = np.where(finite, y, 0.0)
     inner = _own_outcomes(between, fmt, scheme, v) if callable(scheme) else outcomes(between, fmt, scheme, v)
-    beyond = {"inf": y, "nan": np.full_like(y, np.nan), "saturate": np.copysign(fmt.largest, y)}[fmt.overflow]
-    beyond = np.where(np.isnan(y), y, beyond)
+    beyond = np.where(np.isnan(y), y, np.copysign(fmt.overflow_value, y))
     lower, upper = ((np.where(finite, value, beyond), p) for value, p in inner)
     up = np.where(finite, np.rint(upper[1] * scale) / scale, 0.0)
     return [(lower[0], 1.0 - up), (upper[0], up)]

@@ -185,11 +185,11 @@ def _stochastic(begin, end, x, v, out, room, numbers, layout, biased, draw, stre
 def _step(begin, end, arrays, t, signed, layout, rules, draw2, draw3, stream):
     """Write fl(x − fl(t·g)) for elements begin to end; `arrays` are x, g and that.
 
-    `signed` is None if the outer rounding takes no direction. `rules` are the numbers and the variant of the inner and
-    of the outer rounding, `draw2` and `draw3` their draws, or None if they need no words.
+    `signed` is None if the outer rounding takes no direction. `rules` are the numbers of the inner and of the outer
+    rounding, and whether they are biased and directed; `draw2` and `draw3` their draws, or None if they need no words.
     """
     x, g, out = arrays
-    (numbers2, variant2), (numbers3, variant3) = rules
+    (numbers2, biased2, directed2), (numbers3, biased3, directed3) = rules
     grid2, grid3, words = make_grid(numbers2, layout), make_grid(numbers3, layout), np.empty(BLOCK + SPARE, np.uint32)
     exact, u = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
     row, bits = stream[0], stream[4]
@@ -201,20 +201,20 @@ def _step(begin, end, arrays, t, signed, layout, rules, draw2, draw3, stream):
         for i in range(count):
             source[i] = t * slope[i]
         if draw2 is None:
-            deterministic_block(source, moved, grid2, variant2)
+            deterministic_block(source, moved, grid2, directed2)
         else:
             word = draw_words(words, start, count, draw2, stream)
-            stochastic_block(source, None, moved, word, grid2, variant2, bits)
+            stochastic_block(source, None, moved, word, grid2, biased2, bits)
         for i in range(count):
             source[i] = now[i] - moved[i]
         if draw3 is None:
-            deterministic_block(source, target, grid3, variant3)
+            deterministic_block(source, target, grid3, directed3)
         else:
             word = draw_words(words, start, count, draw3, stream)
             if signed is None:
-                stochastic_block(source, None, target, word, grid3, variant3, bits)
+                stochastic_block(source, None, target, word, grid3, biased3, bits)
             else:
-                stochastic_block(source, moved, target, word, grid3, variant3, bits)
+                stochastic_block(source, moved, target, word, grid3, biased3, bits)
         start += count
 
 
@@ -233,7 +233,7 @@ def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool
     flat, slope = x.ravel(), g.ravel()
     out = np.empty_like(flat)
     draws = [rng.take() if rule.stochastic else None for rule in (multiply, update)]
-    rules = (multiply.numbers, multiply.variant), (update.numbers, update.variant)
+    rules = tuple((rule.numbers, rule.biased, rule.directed) for rule in (multiply, update))
     arguments = (
         (flat, slope, out),
         float(stepsize),
@@ -282,12 +282,12 @@ def round_array(x, v, out, rule: Rule, rng=None):
 
 def round_flat(x, v, out, room: int, rule: Rule, rng) -> None:
     """Round a contiguous array with one axis to another; `room` is BLOCK if `out` is also `x` or `v`, else 0."""
-    numbers, layout, variant, stochastic = rule
+    numbers, layout, biased, directed, stochastic = rule
     size = x.size
     if stochastic:
-        span, arguments = _stochastic, (x, v, out, room, numbers, layout, variant, rng.take(), stream_of(size, rng))
+        span, arguments = _stochastic, (x, v, out, room, numbers, layout, biased, rng.take(), stream_of(size, rng))
     else:
-        span, arguments = _deterministic, (x, out, room, numbers, layout, variant)
+        span, arguments = _deterministic, (x, out, room, numbers, layout, directed)
     if size < threads.SMALL:
         span(0, size, *arguments)
     else:

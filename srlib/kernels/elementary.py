@@ -49,7 +49,7 @@ def exp(x: Array) -> Array:
 
 def is_tabulated(fmt: Format) -> bool:
     """Tell whether exp of the values of a format is a table: whether it has no more than 16 bits."""
-    return fmt.precision + math.ceil(math.log2(fmt.emax - fmt.emin + 2)) <= _TABULATED  # sign and significand, exponent
+    return fmt.count <= 2**_TABULATED
 
 
 @lru_cache(maxsize=16)

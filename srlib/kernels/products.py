@@ -70,10 +70,10 @@ def ordered_matmul(a, b):
 
 
 @jit
-def _accumulated(lines, columns, a, b, out, block, numbers, layout, variant, draw, stream):
+def _accumulated(lines, columns, a, b, out, numbers, layout, kinds, draw, stream):
     """Accumulate part of the products a[i] @ b[i]: some lines, counted over all i, and columns of the result.
 
-    After each `block` terms the sums are rounded, by the words of draw after draw; `draw` is None if they need none.
+    After each term the sums are rounded, by the words of draw after draw; `draw` is None if they need none.
     """
     width = 256  # columns at a time: what a block needs stays in the first-level cache
     grid, words = make_grid(numbers, layout), np.empty(width + SPARE, np.uint32)
@@ -85,34 +85,30 @@ def _accumulated(lines, columns, a, b, out, block, numbers, layout, variant, dra
         for line in range(lines[0], lines[1]):
             factors, right = a[line // rows, line % rows], b[line // rows % b.shape[0]]
             total[:] = 0.0
-            for k in range(0, inner, block):
-                exact[:] = 0.0
-                for inside in range(k, min(k + block, inner)):
-                    factor, column = factors[inside], right[inside, start : start + count]
-                    for j in range(count):
-                        exact[j] += factor * column[j]
+            for k in range(inner):
+                factor, column = factors[k], right[k, start : start + count]
                 for j in range(count):
-                    exact[j] += total[j]
+                    exact[j] = total[j] + factor * column[j]
                 if draw is not None:
                     element = line * across + start
-                    word = draw_words(words, element, count, draw + k // block, stream)
-                    stochastic_block(exact, None, total, word, grid, variant, stream[4])
+                    word = draw_words(words, element, count, draw + k, stream)
+                    stochastic_block(exact, None, total, word, grid, kinds[0], stream[4])
                 else:
-                    deterministic_block(exact, total, grid, variant)
+                    deterministic_block(exact, total, grid, kinds[1])
             out[line // rows, line % rows, start : start + count] = total
 
 
-def accumulated_matmul(a, b, rule: Rule, rng, block: int):
+def accumulated_matmul(a, b, rule: Rule, rng):
     """Return the products of float64 matrices, (batch, m, k) by (batch or 1, k, n), accumulated in a low format.
 
     Parameters
     ----------
     rule : Rule
-        By which a sum is rounded after each `block` terms, which are added up among themselves first.
+        By which a sum is rounded after each term.
     rng : Philox
         Of which a stochastic rule takes a draw each time; the result is the array that it rounds.
     """
-    shape, draws = (a.shape[0], a.shape[1], b.shape[2]), -(-a.shape[2] // block)
+    shape, draws = (a.shape[0], a.shape[1], b.shape[2]), a.shape[2]
     stream = stream_of(math.prod(shape), rng)
     if b.shape[::2] == (1, 1) and a.size:  # by a vector: the rows of a replicate become columns, rounded together
         rows = np.reshape(a, (-1, stream[0], a.shape[2]))
@@ -121,7 +117,7 @@ def accumulated_matmul(a, b, rule: Rule, rng, block: int):
     out = np.empty((a.shape[0], a.shape[1], b.shape[2]))
     lines, columns = out.shape[0] * out.shape[1], out.shape[2]
     draw = rng.draws if rule.stochastic else None
-    arguments = a, b, out, block, rule.numbers, rule.layout, rule.variant, draw, stream
+    arguments = a, b, out, rule.numbers, rule.layout, (rule.biased, rule.directed), draw, stream
     work = 8 * a.size * columns
     if columns > lines:
         in_threads(columns, lambda *part: _accumulated((0, lines), part, *arguments), work, unit=128)

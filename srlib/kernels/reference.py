@@ -1,7 +1,5 @@
 """Rounding in array-API operations: the specification that every kernel must agree with, bit for bit."""
 
-import math
-
 import numpy as np
 from array_api_compat import array_namespace, device
 
@@ -30,7 +28,7 @@ def round_array(x, fmt: Format, scheme: Scheme, rng: Philox | None, v=None):
     away = _moves_away(xp, scheme.prob_away(x, located, v), scheme, rng)
     exceeds = (lower > fmt.largest) | (away & (lower == fmt.largest)) | xp.isinf(x)
     magnitude = lower + xp.where(away & ~exceeds, gap, xp.zeros_like(gap))
-    overflowed = xp.full_like(x, {"inf": math.inf, "nan": math.nan, "saturate": fmt.largest}[fmt.overflow])
+    overflowed = xp.full_like(x, fmt.overflow_value)
     inward = xp.isfinite(x) & scheme.inward(x)
     magnitude = xp.where(exceeds, xp.where(inward, xp.full_like(x, fmt.largest), overflowed), magnitude)
     return xp.where(xp.isnan(x), x, xp.copysign(magnitude, x))

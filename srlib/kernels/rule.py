@@ -28,7 +28,8 @@ class Rule(NamedTuple):
 
     numbers: np.ndarray  # `NUMBERS`, of the carrier's type: one array, which a kernel takes faster than its elements
     layout: tuple[bool | None, bool | None]  # whether the format is well inside the carrier; has no subnormals
-    variant: bool | None  # whether a stochastic scheme adds something to theta; whether a deterministic one is directed
+    biased: bool | None  # whether a stochastic scheme adds something to theta
+    directed: bool | None  # whether a deterministic one is
     stochastic: bool
 
 
@@ -40,7 +41,8 @@ def make_rule(
     largest: float,
     overflow: float,
     stochastic: bool,
-    variant: bool,
+    biased: bool,
+    directed: bool,
     eps: float,
     thresholds: tuple[float, float],
 ) -> Rule:
@@ -55,4 +57,4 @@ def make_rule(
     # With subnormals, and 2^(p − 1 − e) a normal number of the carrier for all its exponents e, even that of infinity,
     # and no theta that underflows.
     inside = subnormals and precision > 2 and 0 <= precision - 1 - emin < np.finfo(real).maxexp
-    return Rule(numbers, (flag(inside), flag(not subnormals)), flag(variant), stochastic)
+    return Rule(numbers, (flag(inside), flag(not subnormals)), flag(biased), flag(directed), stochastic)

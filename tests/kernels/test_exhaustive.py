@@ -114,7 +114,7 @@ def test_every_float32_is_rounded_stochastically_as_its_word_says(name, scheme):
     fmt, (lean, direction) = Format.parse(name), SCHEMES[scheme]
     rule = rounding_rule(fmt, scheme.split()[0], np.empty(0, np.float32), Philox(0))
     overflow = {"inf": math.inf, "nan": math.nan}[fmt.overflow]
-    kernel = (rule.numbers, rule.layout), rule.variant, direction
+    kernel = (rule.numbers, rule.layout), rule.biased, direction
     description = fmt.precision, fmt.emin, fmt.largest, overflow
     found = []
     count = lambda *part: found.append(differing(*part, *kernel, description, float(np.float32(lean))))  # noqa: E731
