@@ -495,6 +495,7 @@ UNSUITABLE = {
     "text": (lambda x: "1.0", "is '1.0'; must be numbers or an array"),
     "bool": (lambda x: True, "is True; must be numbers or an array"),
 }
+OPERANDS = {name: (0,) if name in ("round", "exp", "sum") else (0, 1) for name in SIGNED}
 
 
 @pytest.mark.parametrize(("operation", "place"), [(name, i) for name, places in OPERANDS.items() for i in places])
@@ -562,6 +563,7 @@ def test_axes_that_are_not_there_are_refused(axis, message):
 SCALARS = [
     ("add", (1.0, 0.125), 1.0), ("subtract", (1, 0.3125), 0.75), ("multiply", (1.25, np.int64(3)), 4.0),
     ("divide", (1.0, 0.0), np.inf), ("divide", (-1, 0), -np.inf), ("divide", (0.0, 0.0), np.nan),
+    ("multiply", (np.float64(50000.0), 2.0), np.inf), ("exp", (0,), 1.0),
     ("exp", (1e9,), np.inf), ("round", (1.1,), 1.0), ("round", (1,), 1.0),
 ]  # fmt: skip
 

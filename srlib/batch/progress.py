@@ -72,8 +72,7 @@ class Display:
 
 
 def _how_far(status):
-    cells = status["cells"]
-    return f"cell {min(status['cell'] + 1, cells)} of {cells}  {status['seconds']:.0f} s  {size(status['memory'])}"
+    return f"cell {status['cell']} of {status['cells']}  {status['seconds']:.0f} s  {size(status['memory'])}"
 
 
 def size(count: int) -> str:

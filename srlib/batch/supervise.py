@@ -23,7 +23,7 @@ from srlib.batch.plan import PIECES, Job
 from srlib.batch.store import Store
 from srlib.companion.records import is_record, stamp, write_atomically
 
-STOP, STATUS, FAILED = "stop", "status.json", "failed"
+STOP, STATUS, FAILED, PROGRESS = "stop", "status.json", "failed", "progress"
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _OF_A_SESSION = re.compile(
     "MPLBACKEND|MATPLOTLIBRC|IPYTHON|JPY_|JUPYTER_(?!RUNTIME)|PYTHON(STARTUP|OPTIMIZE|WARNINGS|DEVMODE|INSPECT|IOENC)"
@@ -153,7 +153,7 @@ class _Watched:
 
     def __init__(self, task, staged, staging):
         self.task, self.staged, self.staging = task, staged, staging
-        self.memory, self._family, self._seen = 0, [], (None, 0)
+        self.memory, self._family = 0, []
         self._began, self._began_at = time.monotonic(), time.time()  # a clock for durations, one for people
         self._next_look = self._next_word = 0.0  # seconds after the beginning
 
@@ -170,7 +170,7 @@ class _Watched:
                 if self._is_stopped():
                     raise Stopped("the batch has been told to stop")
                 if self.task.timeout is not None and self._seconds() > self.task.timeout:
-                    return f"cell [{self._cells()[0] + 1}]: took more than {self.task.timeout:g} s in all"
+                    return f"cell [{self._cells()[0]}]: took more than {self.task.timeout:g} s in all"
                 time.sleep(_LOOK_EVERY)
             answer = (self.staged / _ANSWER).read_text(encoding="utf-8", errors="replace").strip()
             if process.returncode < 0:
@@ -187,7 +187,7 @@ class _Watched:
         notebook = self.staged / f"{job.stem}.ipynb"
         parameters = dict(job.parameters) | {"output_dir": str(figures)}
         arguments = {"notebook": str(job.notebook), "staged": str(notebook), "parameters": parameters}
-        arguments |= {"sockets": sockets}
+        arguments |= {"sockets": sockets, "progress": str(self.staged / PROGRESS)}
         order = self.staged / _ORDER
         order.write_text(json.dumps({"arguments": arguments, "parent": os.getpid()}), encoding="utf-8")
         command = [sys.executable, "-P", str(_WORKER), str(order)]
@@ -230,15 +230,11 @@ class _Watched:
         return (self.staging / STOP).exists() or not (self.staged / _ORDER).exists()
 
     def _cells(self):
-        """Return how many cells have been run, and how many there are."""
+        """Return how many cells have been started, and how many there are, as the worker says."""
         with suppress(OSError, ValueError):
-            path = self.staged / f"{self.task.job.stem}.ipynb"
-            changed = path.stat().st_mtime_ns
-            if changed != self._seen[0]:
-                cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
-                done = sum(cell["metadata"].get("papermill", {}).get("status") == "completed" for cell in cells)
-                self._seen = changed, (done, len(cells))
-        return self._seen[1] or (0, 0)
+            started, cells = (self.staged / PROGRESS).read_text(encoding="utf-8").split()
+            return int(started), int(cells)
+        return 0, 0
 
 
 def surroundings(share: int, ipython: str) -> dict[str, str]:

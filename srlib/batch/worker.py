@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 _LOOK_EVERY = 0.5  # seconds
@@ -32,15 +33,18 @@ def main(task: Path) -> None:
     try:
         _execute(**arguments)
     except Exception as error:
-        answer.write(_describe(error, Path(arguments["staged"])))
+        answer.write(_describe(error, Path(arguments["progress"])))
         answer.close()
         with suppress(OSError):  # the disk may be full
             traceback.print_exc()
         sys.exit(1)
 
 
-def _execute(notebook, staged, parameters, sockets):
-    """Run a notebook with papermill; what connects to its kernel lies in the directory `sockets`."""
+def _execute(notebook, staged, parameters, sockets, progress):
+    """Run a notebook with papermill; what connects to its kernel lies in the directory `sockets`.
+
+    The file `progress` says how many of its cells with code have been started, and how many there are.
+    """
     import papermill
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
     from jupyter_client import AsyncKernelManager
@@ -51,6 +55,15 @@ def _execute(notebook, staged, parameters, sockets):
         """A kernel of this interpreter, whatever a notebook or the machine calls by the name of one."""
 
         kernel_spec = KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+
+    cells = 1 + sum(map(_is_run, json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]))  # one is injected
+    started = count(1)
+
+    def tell(cell, cell_index):
+        if _is_run(cell):
+            text = f"{next(started)} {cells}"
+            with suppress(OSError):  # a full disk is the notebook's to report
+                Path(progress).write_text(text, encoding="utf-8")
 
     # A TCP port that was free when it was chosen may be taken when the kernel opens it; a file is not.
     files = os.name == "posix" and len(sockets) < _LONGEST
@@ -64,6 +77,7 @@ def _execute(notebook, staged, parameters, sockets):
         kernel_name="python3",
         language="python",
         kernel_manager_class=OwnKernel,
+        on_cell_start=tell,
         shutdown_kernel="immediate",  # a kernel asked to stop prints tracebacks, a killed one does not
         config=Config(KernelManager=connection),
         extra_arguments=["--log-level=CRITICAL"],  # the kernel's: it would warn of unencrypted TCP at every start
@@ -87,7 +101,11 @@ def _literal(path):
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _describe(error, notebook):
+def _is_run(cell):
+    return cell["cell_type"] == "code" and bool("".join(cell["source"]).strip())
+
+
+def _describe(error, progress):
     """Return the failure of a notebook in one line, with the number that Jupyter gives the cell."""
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError
@@ -96,16 +114,10 @@ def _describe(error, notebook):
         return f"cell [{error.exec_count}]: {error.ename}: {_first_line(error.evalue)}"
     if isinstance(error, DeadKernelError):
         try:
-            return f"cell [{_cells_started(notebook)}]: the kernel died"
-        except (OSError, ValueError):  # it could not be written as a whole
+            return f"cell [{progress.read_text(encoding='utf-8').split()[0]}]: the kernel died"
+        except (OSError, IndexError):  # it could not be written as a whole
             return "the kernel died"
     return f"{type(error).__name__}: {_first_line(str(error))}"
-
-
-def _cells_started(notebook):
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
-    return sum(cell["metadata"]["papermill"]["start_time"] is not None for cell in code)
 
 
 def _first_line(text):

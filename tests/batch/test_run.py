@@ -297,17 +297,20 @@ def test_a_job_that_takes_too_long_is_ended_with_its_kernel(tmp_path, temporary)
 
 @pytest.mark.parametrize(
     ("victim", "problem"),
-    [("os.getpid()", "cell [4]: the kernel died"), ("os.getppid()", "its process was killed by signal 9")],
+    [("os.getpid()", "cell [5]: the kernel died"), ("os.getppid()", "its process was killed by signal 9")],
     ids=["kernel", "its parent"],
 )
-def test_what_is_killed_ends_its_job_within_seconds(tmp_path, victim, problem):
-    kill = f"os.kill({victim}, signal.SIGKILL)\ntime.sleep(600)"
-    path = write_notebook(tmp_path / "a.ipynb", tell_pid(tmp_path / "pid"), kill)
+def test_what_is_killed_ends_its_job_within_seconds_and_what_the_notebook_has_started_too(tmp_path, victim, problem):
+    child = "import subprocess\nsleeping = subprocess.Popen(['sleep', '600'])\n"
+    child += f"open({str(tmp_path / 'child')!r}, 'w').write(str(sleeping.pid))"
+    kill = f"time.sleep(0.5)\nos.kill({victim}, signal.SIGKILL)\ntime.sleep(600)"
+    path = write_notebook(tmp_path / "a.ipynb", tell_pid(tmp_path / "pid"), child, kill)
     outcome = run([path], tmp_path)["a"]
     assert outcome.problem == problem
     assert outcome.seconds < 30
     assert Path(outcome.notebook) == tmp_path / "failed" / "a.ipynb"
-    wait_until_gone(int((tmp_path / "pid").read_text()))
+    for name in ("pid", "child"):
+        wait_until_gone(int((tmp_path / name).read_text()))
 
 
 CONNECTION = "import json\nfrom ipykernel.connect import get_connection_info\n"
@@ -374,6 +377,7 @@ def test_a_job_ends_when_what_its_batch_has_staged_is_removed_while_something_wr
 def test_a_job_says_why_it_failed_though_nothing_can_be_written_to_its_log(notebooks, tmp_path):
     arguments = {"notebook": str(notebooks["bad"]), "staged": str(tmp_path / "bad.ipynb")}
     arguments |= {"parameters": VALUES | {"output_dir": str(tmp_path)}, "sockets": str(tmp_path)}
+    arguments["progress"] = str(tmp_path / "progress")
     (tmp_path / "task.json").write_text(json.dumps({"arguments": arguments, "parent": os.getpid()}))
     command = [sys.executable, "-P", supervise.__file__.replace("supervise", "worker"), str(tmp_path / "task.json")]
     with Path("/dev/full").open("w") as full:
