@@ -9,7 +9,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from urllib.parse import quote
 
-from srlib.companion.notebook import Notebook, literal
+from srlib.companion.notebook import Notebook
 from srlib.companion.settings import checked
 
 _OPTIONS = {"profile": "--profile", "backend": "--backend", "output_dir": "--out"}  # parameters with their own option
@@ -99,8 +99,8 @@ def plan_jobs(
     Raises
     ------
     ValueError
-        If a notebook lacks a parameter that all must have, if no notebook has one of those given or its default is of
-        another type, if two notebooks would write the same file, or if there is nothing to divide.
+        If a notebook lacks a parameter that all must have, if no notebook has one of those given, if `Settings` would
+        refuse its value, if two notebooks would write the same file, or if there is nothing to divide.
     """
     crossed = dict(crossed or {})
     for notebook in notebooks:
@@ -168,39 +168,14 @@ def _check_required(notebook):
 def _check_value(notebooks, name, value):
     if name in _OPTIONS:
         raise ValueError(f"parameter {name!r} has an option of its own, {_OPTIONS[name]}")
-    parameters = [parameter for notebook in notebooks for parameter in notebook.parameters]
-    defaults = [parameter.default for parameter in parameters if parameter.name == name]
-    if not defaults:
-        known = {parameter.name for parameter in parameters} - set(_OPTIONS)
-        raise ValueError(f"no notebook to be run has a parameter {name!r}; there are {', '.join(sorted(known))}")
+    known = {parameter.name for notebook in notebooks for parameter in notebook.parameters}
+    if name not in known:
+        known = ", ".join(sorted(known - set(_OPTIONS)))
+        raise ValueError(f"no notebook to be run has a parameter {name!r}; there are {known}")
     try:
-        value = checked(name, value)
+        checked(name, value)
     except (TypeError, ValueError) as error:
         raise ValueError(str(error)) from None
-    for default in defaults:
-        if not _fits(value, default):
-            raise ValueError(f"parameter {name!r} is {value!r}; must be of the type of its default, {default}")
-
-
-def _fits(value, default):
-    """Tell whether a value is of the type of a default: an int is a float too, a number a list of one where the
-    default is a list of numbers, and None or an expression is any."""
-    try:
-        expected = literal(default)
-    except ValueError:
-        return True
-    if expected is None:
-        return True
-    if isinstance(expected, list) and expected and not isinstance(value, list):
-        expected = expected[0] if _is_number(expected[0]) else expected
-    if isinstance(value, bool) or isinstance(expected, bool):
-        return isinstance(value, bool) and isinstance(expected, bool)
-    allowed = {float: int | float, tuple: list}.get(type(expected), type(expected))
-    return isinstance(value, allowed)
-
-
-def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_distinct(notebooks, what, names_of):

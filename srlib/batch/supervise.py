@@ -170,14 +170,15 @@ class _Watched:
                 if self._is_stopped():
                     raise Stopped("the batch has been told to stop")
                 if self.task.timeout is not None and self._seconds() > self.task.timeout:
-                    return f"cell [{self._cells()[0]}]: took more than {self.task.timeout:g} s in all"
+                    return f"cell [{self._progress()[0]}]: took more than {self.task.timeout:g} s in all"
                 time.sleep(_LOOK_EVERY)
             answer = (self.staged / _ANSWER).read_text(encoding="utf-8", errors="replace").strip()
             if process.returncode < 0:
                 return f"its process was killed by signal {-process.returncode}"
             return answer or (None if process.returncode == 0 else f"its process ended with {process.returncode}")
         finally:
-            _kill([*self._family, *_processes(process.pid)])
+            family = {*self._family, *_processes(process.pid)}
+            _kill(family | _in_sessions({process.pid, *(member.pid for member in family), *self._progress()[2:]}))
             process.kill()  # also if psutil has lost sight of it
             process.wait()
 
@@ -211,7 +212,7 @@ class _Watched:
             self._next_look = self._seconds() + (time.thread_time() - begun) / _SHARE_OF_LOOKS
         if now >= self._next_word:
             self._next_word = now + _TELL_EVERY
-            cell, cells = self._cells()
+            cell, cells, *_ = self._progress()
             status = {
                 "job": self.task.job.name,
                 "cell": cell,
@@ -229,11 +230,11 @@ class _Watched:
         # The order is gone when the staging directory has been removed, even if this job has written there since.
         return (self.staging / STOP).exists() or not (self.staged / _ORDER).exists()
 
-    def _cells(self):
-        """Return how many cells have been started, and how many there are, as the worker says."""
+    def _progress(self):
+        """Return how many cells have been started, how many there are, and the kernel's process, as the worker says."""
         with suppress(OSError, ValueError):
-            started, cells = (self.staged / PROGRESS).read_text(encoding="utf-8").split()
-            return int(started), int(cells)
+            started, cells, *processes = map(int, (self.staged / PROGRESS).read_text(encoding="utf-8").split())
+            return started, cells, *processes
         return 0, 0
 
 
@@ -267,6 +268,16 @@ def _processes(pid):
         return [process, *process.children(recursive=True)]
     except psutil.Error:
         return []
+
+
+def _in_sessions(leaders):
+    """Return the processes of some sessions, also those that have lost their parent since the last look."""
+    found = set()
+    for process in psutil.process_iter() if hasattr(os, "getsid") else ():
+        with suppress(OSError):
+            if os.getsid(process.pid) in leaders:
+                found.add(process)
+    return found
 
 
 def _resident(process):

@@ -60,8 +60,6 @@ def read_sweep(path: str | Path) -> Sweep:
         content = None if node is None else _loader(yaml)("").construct_document(node)
     except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
-    if twice := _given_twice(node, yaml.MappingNode):
-        raise ValueError(f"{path}: key {twice!r} is given twice")
     allowed = ("notebooks", "profile", "backend", "parameters")
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must be a mapping with keys among {', '.join(allowed)}")
@@ -98,6 +96,12 @@ def _loader(yaml):
     class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers: ClassVar[dict] = {}
 
+        def construct_mapping(self, node, deep=False):
+            keys = [key.value for key, _ in node.value]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise ValueError(f"key {twice[0]!r} is given twice")
+            return super().construct_mapping(node, deep)
+
     for tag, pattern, first in (
         ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
         ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -115,12 +119,3 @@ def _as_written(node, key, scalar):
     found = next((value for name, value in node.value if name.value == key), None)
     items = [] if found is None else [found] if isinstance(found, scalar) else found.value
     return tuple(item.value for item in items if item.value)
-
-
-def _given_twice(node, mapping):
-    """Return a key that is twice in one mapping, which YAML's loader would not mind; None if there is none."""
-    if not isinstance(node, mapping):
-        return None
-    keys = [key.value for key, _ in node.value]
-    twice = [key for key in keys if keys.count(key) > 1]
-    return twice[0] if twice else next(filter(None, (_given_twice(value, mapping) for _, value in node.value)), None)

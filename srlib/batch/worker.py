@@ -43,9 +43,11 @@ def main(task: Path) -> None:
 def _execute(notebook, staged, parameters, sockets, progress):
     """Run a notebook with papermill; what connects to its kernel lies in the directory `sockets`.
 
-    The file `progress` says how many of its cells with code have been started, and how many there are.
+    The file `progress` says how many of its cells with code have been started, how many there are, and what processes
+    run them.
     """
     import papermill
+    import psutil
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
@@ -61,9 +63,9 @@ def _execute(notebook, staged, parameters, sockets, progress):
 
     def tell(cell, cell_index):
         if _is_run(cell):
-            text = f"{next(started)} {cells}"
+            numbers = next(started), cells, *(child.pid for child in psutil.Process().children())
             with suppress(OSError):  # a full disk is the notebook's to report
-                Path(progress).write_text(text, encoding="utf-8")
+                Path(progress).write_text(" ".join(map(str, numbers)), encoding="utf-8")
 
     # A TCP port that was free when it was chosen may be taken when the kernel opens it; a file is not.
     files = os.name == "posix" and len(sockets) < _LONGEST

@@ -75,6 +75,7 @@ _CHECKS = {
     "dataset_dir": checks.text,
     "eps": _one_or_more(_bias),
     "schedules": _schedules,
+    "seed": lambda name, value: checks.integer(name, value, 0, 2**64 - 1),
     "stepsizes": _one_or_more(_positive),
 }
 
@@ -123,8 +124,9 @@ class Settings:
     def __init__(self, profile: str, backend: str, seed: int, output_dir: str, *, pieces=(), **parameters):
         checks.choice("profile", profile, PROFILES)
         checks.choice("backend", backend, BACKENDS)
-        given = {"profile": profile, "backend": backend, "seed": checks.integer("seed", seed, 0, 2**64 - 1)}
-        self.parameters = given | {name: checked(name, value) for name, value in parameters.items()}
+        given = {"seed": seed} | parameters
+        named = {"profile": profile, "backend": backend}
+        self.parameters = named | {name: checked(name, value) for name, value in given.items()}
         self.xp = array_library(backend)
         self.output_dir = resolve_path(output_dir)
         self.pieces = [resolve_path(path) for path in ([pieces] if isinstance(pieces, str) else pieces)]

@@ -303,7 +303,7 @@ def test_a_job_that_takes_too_long_is_ended_with_its_kernel(tmp_path, temporary)
 def test_what_is_killed_ends_its_job_within_seconds_and_what_the_notebook_has_started_too(tmp_path, victim, problem):
     child = "import subprocess\nsleeping = subprocess.Popen(['sleep', '600'])\n"
     child += f"open({str(tmp_path / 'child')!r}, 'w').write(str(sleeping.pid))"
-    kill = f"time.sleep(0.5)\nos.kill({victim}, signal.SIGKILL)\ntime.sleep(600)"
+    kill = f"os.kill({victim}, signal.SIGKILL)\ntime.sleep(600)"
     path = write_notebook(tmp_path / "a.ipynb", tell_pid(tmp_path / "pid"), child, kill)
     outcome = run([path], tmp_path)["a"]
     assert outcome.problem == problem
