@@ -19,8 +19,8 @@ from srlib.companion.tables import table
 CLAIMS = """# Claims
 
 What the paper's abstract claims, as published and in its first version, and whether that is found here. A claim that
-passes its own test and not all tests of its limits holds under conditions; the first version leaves out "typically" and
-"on average", and so must pass them all. {settings}
+passes its own test and not all tests of its conditions holds under conditions; the first version leaves out "typically"
+and "on average", and so must pass them all. {settings}
 
 {wordings}
 

@@ -364,7 +364,7 @@ def restamp(jobs, directory, figures) -> None:
     beside that of the code by which its numbers were computed. Nothing is written while a unit test fails. Status 1 if
     notebooks must be run anew, which `srlib update` does.
     """
-    stale = _restamped(_probed(directory, figures, jobs), figures, ())
+    stale = _restamped(_checked(directory, figures, jobs), figures, ())
     if stale:
         stems = " ".join(notebook.path.stem for notebook in stale)
         raise click.ClickException(f"to be run at paper scale: {stems}")
@@ -382,10 +382,10 @@ def update(context, names, jobs, out, directory, figures) -> None:
 
     Notebooks that are named are run in any case. The digests of the small runs are then those of the new code.
     """
-    from srlib.batch.probe import write_probe
+    from srlib.batch.regression_check import write_known
 
     named = [notebook.path for notebook in _read(directory, names)] if names else []
-    findings = _probed(directory, figures, jobs)
+    findings = _checked(directory, figures, jobs)
     stale = _restamped(findings, figures, named)
     if stale:
         stems = [notebook.path.stem for notebook in stale]
@@ -394,17 +394,17 @@ def update(context, names, jobs, out, directory, figures) -> None:
             for suffix in ("png", "pdf", "json"):
                 made = Path(out, "figures", f"{name}.{suffix}").read_bytes()
                 write_atomically(figures / f"{name}.{suffix}", made)
-    write_probe(figures, [f for f in findings if f.notebook in stale or f.verdict == "never probed"])
+    write_known(figures, [f for f in findings if f.notebook in stale or f.verdict == "never checked"])
 
 
-def _probed(directory, figures, jobs):
-    """Run the unit tests and the probe of all notebooks; return what it says, if nothing fails."""
-    from srlib.batch.probe import failing_tests, probe
+def _checked(directory, figures, jobs):
+    """Run the unit tests and the check of all notebooks; return what it says, if nothing fails."""
+    from srlib.batch.regression_check import check, failing_tests
 
     notebooks = _read(directory, ())
     try:
         red = failing_tests(notebooks, directory.absolute().parent, jobs)
-        findings = probe(notebooks, figures, jobs)
+        findings = check(notebooks, figures, jobs)
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     broken = [f"{finding.notebook.path.stem} fails: {finding.problem}" for finding in findings if finding.problem]
@@ -417,7 +417,7 @@ def _probed(directory, figures, jobs):
 
 def _restamped(findings, figures, named):
     """Restamp what can be, say what becomes of each notebook, and return those that must be run."""
-    from srlib.batch.probe import restamp
+    from srlib.batch.regression_check import restamp
 
     stale, width = [], max(len(finding.notebook.path.stem) for finding in findings)
     for finding in findings:

@@ -58,7 +58,7 @@ def history_html(history) -> str:
         "steps": history.steps[-1],
         "replicates": 1 if values.ndim == 1 else values.shape[1],
         "objective": f"{mean[0]:.4g} → {mean[-1]:.4g}",
-        "unmoved in the last step": f"{np.mean(history.stagnated[-1]):.1%}",
+        "unmoved in the last step": f"{np.mean(history.unmoved[-1]):.1%}",
     }
     return _titled("History", _table(rows))
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ALSO = {
     "formats": ["schemes", "html"],
     **{module: ["html"] for module in ("schemes", "descent.steps", "descent.bounds")},
-    "descent.best_update": ["descent.exact_law"],
+    "descent.optimal_rounding": ["descent.exact_law"],
 }
 NOTICED = ("killed", "timeout", "segfault")
 CONFIGURATION = """[mutmut]

@@ -104,9 +104,9 @@ FIGURES = ROOT / "figures"
 SHOWN = [(name, notebook) for notebook in DECLARED for name in notebook.figures]
 
 
-def test_figures_holds_png_pdf_and_record_of_each_figure_of_the_notebooks_gallery_claims_and_probe():
+def test_figures_holds_png_pdf_and_record_of_each_figure_of_the_notebooks_gallery_claims_and_check():
     expected = {f"{name}.{suffix}" for name, _ in SHOWN for suffix in ("png", "pdf", "json")}
-    assert {path.name for path in FIGURES.iterdir()} == expected | {"README.md", "claims.json", "probe.json"}
+    assert {path.name for path in FIGURES.iterdir()} == expected | {"README.md", "claims.json", "regression_check.json"}
 
 
 @pytest.mark.parametrize(("name", "notebook"), SHOWN, ids=[name for name, _ in SHOWN])

@@ -16,7 +16,7 @@ _ROUNDING = -1e-9  # of the closed forms, in units of the gap
 
 
 @dataclass(frozen=True)
-class Test:
+class Criterion:
     """A statistic that supports a claim if it is above a threshold.
 
     Attributes
@@ -35,8 +35,6 @@ class Test:
     threshold: float
     figure: str
     otherwise: str = ""
-
-    __test__ = False  # not one of pytest's
 
     @property
     def margin(self) -> float:
@@ -58,7 +56,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the abstract, the test that it must pass, and tests of its limits: conditions where it might fail.
+    """A claim of the abstract, the test that it must pass, and criteria of its conditions: limits where it might fail.
 
     Attributes
     ----------
@@ -66,27 +64,27 @@ class Claim:
     published, first : str
         What the published abstract says, and what its first version says. Where the first one leaves out a word such as
         "typically", all tests must pass for it to hold.
-    test : Test
-    limits : tuple of Test
+    test : Criterion
+    conditions : tuple of Criterion
     """
 
     name: str
     published: str
     first: str
-    test: Test
-    limits: tuple[Test, ...] = ()
+    test: Criterion
+    conditions: tuple[Criterion, ...] = ()
 
     @property
-    def tests(self) -> tuple[Test, ...]:
+    def tests(self) -> tuple[Criterion, ...]:
         """All tests, its own first."""
-        return (self.test, *self.limits)
+        return (self.test, *self.conditions)
 
     @property
     def verdict(self) -> str:
         """Say whether it holds, holds under conditions (some limit is not passed), or fails."""
         if not self.test.passed:
             return "fails"
-        return "holds" if all(limit.passed for limit in self.limits) else "holds under conditions"
+        return "holds" if all(condition.passed for condition in self.conditions) else "holds under conditions"
 
     @property
     def verdict_on_first(self) -> str:
@@ -182,15 +180,15 @@ def _c1(records):
         "C1",
         "the employment of stochastic rounding schemes helps to prevent stagnation of convergence",
         "The employment of stochastic rounding schemes helps prevent stagnation of convergence",
-        Test("In E3 the final loss of RN is {} above the upper limit of SR's.", above, 0.0, figure),
+        Criterion("In E3 the final loss of RN is {} above the upper limit of SR's.", above, 0.0, figure),
         (
-            Test(
+            Criterion(
                 "RN leaves a share of {} of the weights unmoved in the last epoch,",
                 stuck["unmoved"][0][-1],
                 0.99,
                 figure,
             ),
-            Test("in which SR moves a share of {} of them at least.", moved, 0.01, figure),
+            Criterion("in which SR moves a share of {} of them at least.", moved, 0.01, figure),
         ),
     )
 
@@ -214,7 +212,7 @@ def _c2(records):
         "their relative magnitudes",
         "Conventional stochastic rounding achieves zero bias by preserving small updates with probabilities "
         "proportional to their relative magnitudes",
-        Test(text, np.min(within), 0.0, "survival"),
+        Criterion(text, np.min(within), 0.0, "survival"),
     )
 
 
@@ -230,7 +228,7 @@ def _c3(records):
         return np.min(gains - _limit(spread, sampled["draws"]))
 
     def gains(text, where):
-        return Test(text, least_gain(where), 0.0, "survival")
+        return Criterion(text, least_gain(where), 0.0, "survival")
 
     return Claim(
         "C3",
@@ -261,28 +259,28 @@ def _c4(records):
         "C4",
         "Our methods yield a constant rounding bias that, on average, lies in a descent direction",
         "Our method yields a constant rounding bias that, at each iteration, lies in a descent direction",
-        Test(
+        Criterion(
             "Gradient rounded once: the expected error under signed-SR_eps points downhill, by {} ulps at least;",
             min(values.min() for values in signed.values()),
             0.0,
             once,
         ),
         (
-            Test("it is ε·gap at a share of {} of the iterates;", min(shares), 0.99, once),
-            Test(
+            Criterion("it is ε·gap at a share of {} of the iterates;", min(shares), 0.99, once),
+            Criterion(
                 "that under SR_eps, too, never points uphill (by {} ulps at least).",
                 min(v.min() for v in downhill.values()),
                 _ROUNDING,
                 once,
             ),
-            Test(
+            Criterion(
                 "Every operation rounded: under signed-SR_eps it points downhill by {} gaps at least.",
                 least,
                 _ROUNDING,
                 "noisy_sign",
                 "Every operation rounded, in notebook 03: under signed-SR_eps it points uphill, by up to {} gaps.",
             ),
-            Test(
+            Criterion(
                 "At the measured epochs of E3 the lower limit of β of the whole step is {} or more.",
                 beta,
                 0.0,
@@ -311,7 +309,7 @@ def _c5(records):
             f"{place}: {_KINDS[kind]} of {scheme} is {word} than {whose}, by {{}} times the latter."
             for word in ("lower", "higher")
         )
-        return Test(lower, gain_of_bound(case, scheme, kind, reference), 0.0, figure, higher)
+        return Criterion(lower, gain_of_bound(case, scheme, kind, reference), 0.0, figure, higher)
 
     worst = min(signed, key=lambda scheme: gain_of_bound(cases[small], scheme, "within"))
     return Claim(
@@ -347,7 +345,7 @@ def _stepsize(case):
 def _c6(records):
     sweep = records["stepsizes"]["sweep"]
     ends, schemes = {name: points[best_stepsize(points)] for name, points in sweep.items()}, proposed(sweep)
-    limits = []
+    conditions = []
     for control in ("binary64", "heavy ball"):
         peers = [name for name in ends if name.startswith(control)]
         peer = min(peers, key=lambda name: np.mean(ends[name]["error"]))
@@ -356,11 +354,11 @@ def _c6(records):
             apart = np.asarray(ends[scheme]["error"], float) - np.mean(ends[peer]["error"])
             beyond[scheme] = _lower_limit(apart, ends[scheme], ends[peer], _each_of(schemes))
         best = max(beyond, key=beyond.get)
-        limits.append(_ends(f"Each at its best stepsize, {best}", beyond[best], peer, "stepsizes"))
+        conditions.append(_ends(f"Each at its best stepsize, {best}", beyond[best], peer, "stepsizes"))
     said = (
         "comparing the performances of various rounding schemes when optimizing a multinomial logistic regression model"
     )
-    return _classifier(records, "C6", "logistic_regression", (said, said), limits)
+    return _classifier(records, "C6", "logistic_regression", (said, said), conditions)
 
 
 def _c7(records):
@@ -393,7 +391,7 @@ def _ends(which, gain, reference, figure):
         f"{which} ends {at} {{}} points of test error {side} {reference}, by the limit over replicates and images."
         for at, side in (("at least", "below"), ("at most", "above"))
     )
-    return Test(below, gain, 0.0, figure, above)
+    return Criterion(below, gain, 0.0, figure, above)
 
 
 def _lower_gain(curves, scheme, reference, confidence):

@@ -20,7 +20,7 @@ def summary(curves: Mapping[str, Mapping], levels: Sequence[float]) -> list[dict
     Parameters
     ----------
     curves : mapping
-        Of `srlib.companion.experiments.compare`, or from the record of a figure; errors are shares.
+        Of `srlib.companion.experiments.run_schemes`, or from the record of a figure; errors are shares.
     levels : sequence of float
         Errors, as shares.
     """

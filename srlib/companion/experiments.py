@@ -73,7 +73,7 @@ def setups(fmt: Format | str, eps: list[float], baseline: str | None = "binary32
     return found
 
 
-def compare(
+def run_schemes(
     problem,
     start: Callable[[range], Array] | Array,
     chosen: Sequence[Setup],
@@ -82,14 +82,14 @@ def compare(
     *,
     stepsize: float,
     steps: int,
-    record: int = 1,
+    record_every: int = 1,
     pieces: Sequence[Mapping] = (),
 ) -> dict:
     """Run gradient descent with each setup, with the same starts and random words.
 
     Parameters
     ----------
-    problem, stepsize, steps, record
+    problem, stepsize, steps, record_every
         As for `gradient_descent`.
     start : array, or callable
         That of all runs; or ``start(numbers)`` returns those of the replicates with these numbers, an array with an
@@ -122,7 +122,7 @@ def compare(
             start(numbers) if several else start,
             stepsize=stepsize,
             steps=steps,
-            record=record,
+            record_every=record_every,
             rng=new_rng(replicates=numbers) if replicated(setup) else None,
             progress=lambda steps: progress(steps, setup.name),
             **setup.options,
@@ -153,7 +153,7 @@ def _spans(numbers):
 
 
 def _curves(history, problem, replicates):
-    measured = {"loss": history.objective, "unmoved": history.stagnated}
+    measured = {"loss": history.objective, "unmoved": history.unmoved}
     if history.error is not None:
         measured["error"] = history.error
     rows = {name: np.atleast_2d(np.transpose(values)) for name, values in measured.items()}
@@ -190,7 +190,7 @@ def _load_piece(path, parameters):
 
 
 def _as_arrays(replicates, steps, **measured):
-    """Return curves as `compare` does; what is not finite is text in a record."""
+    """Return curves as `run_schemes` does; what is not finite is text in a record."""
     rows = {name: np.array(values, dtype=str if name == "wrong" else np.float64) for name, values in measured.items()}
     return {"replicates": replicates, "steps": np.array(steps), **rows}
 
@@ -210,7 +210,7 @@ def measured_beta(problem, x0, setup: Setup, rng, *, stepsize: float, steps: int
     return significant(np.array(found))
 
 
-def phases(values: Sequence[float], steps: int) -> list[float]:
+def eps_schedule(values: Sequence[float], steps: int) -> list[float]:
     """Return the value of each of the steps: the first for the longest time, the others for less and less.
 
     Of m values the first gets m, the last 1 out of m(m + 1)/2 parts: a half, a third and a sixth for three.

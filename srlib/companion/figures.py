@@ -121,7 +121,7 @@ def plot_curves(curves: dict, names: list[str]):
     Parameters
     ----------
     curves : dict
-        Of `srlib.companion.experiments.compare`.
+        Of `srlib.companion.experiments.run_schemes`.
     names : list of str
         Those to show.
 

@@ -30,7 +30,7 @@ def _as_text(value, depth):
 def stamp(path: Path, identity: str, computed_by: str | None = None) -> None:
     """Write into the record of a figure what it was made from: the identity of code, parameters and data.
 
-    If other code than that has computed the numbers, and the probe has found no difference, it is `computed_by`.
+    Where other code has computed the numbers, and the regression check has found no difference, that is `computed_by`.
     """
     record = json.loads(path.read_text(encoding="utf-8"))
     numbers = record.pop("numbers")

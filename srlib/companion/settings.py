@@ -65,9 +65,9 @@ def _schedules(name, given):
     return [each if isinstance(each, list) else [each] for each in (found if isinstance(found, list) else [found])]
 
 
-_COUNTS = "bits dimension draws images largest_power problems program_steps record replicates steps terms units".split()
+_COUNTS = "bits dimension draws images largest_power problem_count program_steps record_every replicates steps terms"
 _CHECKS = {
-    **dict.fromkeys(_COUNTS, _count),
+    **dict.fromkeys([*_COUNTS.split(), "units"], _count),
     **dict.fromkeys(("direction", "minimiser", "near", "position", "start"), _real),
     **dict.fromkeys(("condition", "low_stepsize", "stepsize"), _positive),
     **dict.fromkeys(("fmt", "low_fmt"), _format),

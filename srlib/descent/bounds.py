@@ -180,7 +180,7 @@ def certify(
             moments.append(_moments(problem, x, away, smoothness, options))
             check_hypotheses(gaps[-1], moments[-1][1], moments[-1][0], lipschitz)
     each = Rates(lipschitz, options["stepsize"], *np.moveaxis(np.array(moments), 1, 0))
-    gap, distance, count = np.array(gaps), np.array(distances), each.square.shape[1]
+    gap, distance, count = np.array(gaps), np.array(distances), each.grad_sq.shape[1]
     if not random:
         return _certificate(each.across(np.mean), gap.mean(axis=1), distance.mean(axis=1))
     if count < 2:
@@ -270,7 +270,7 @@ def _certificate(rates: Rates, gap: np.ndarray, distance: np.ndarray, components
 
 def _estimate(each: Rates, gap: np.ndarray, distance: np.ndarray, confidence: float) -> Certificate:
     """Return bounds made of limits of θ, w, ω and s, of what is lost, and of the distance."""
-    steps, count = each.square.shape
+    steps, count = each.grad_sq.shape
     # Eight limits a step; each ratio is taken of means, and its limit is that of the ensemble, Fieller's.
     spread = stdtrit(count - 1, 1 - (1 - confidence) / (8 * steps)) / np.sqrt(count)
 
@@ -278,20 +278,20 @@ def _estimate(each: Rates, gap: np.ndarray, distance: np.ndarray, confidence: fl
         return values.mean(axis=1) + spread * values.std(axis=1, ddof=1)
 
     def least(part: np.ndarray) -> np.ndarray:
-        return least_ratio(part, each.square, spread)
+        return least_ratio(part, each.grad_sq, spread)
 
     lipschitz, stepsize = each.lipschitz, each.stepsize
-    forward = stepsize * each.inner - each.outward
-    alpha = np.maximum(least_ratio(forward, each.inner, spread), 0.0)
+    forward = stepsize * each.grad_dot_distance - each.error_dot_distance
+    alpha = np.maximum(least_ratio(forward, each.grad_dot_distance, spread), 0.0)
     lost = np.where(alpha > 0, 0.0, np.maximum(upper(-forward), 0.0))
-    change = np.cumsum(alpha)[:, None] * each.descent + alpha[:, None] * each.square / lipschitz - each.moved
+    change = np.cumsum(alpha)[:, None] * each.descent + alpha[:, None] * each.grad_sq / lipschitz - each.moved
     w = least(change / 2)
     lost += np.where(w > 0, 0.0, np.maximum(upper(-change / 2), 0.0))
     # (6) holds for any τ; that of the means makes the noise about it least.
     rates = each.across(np.mean)
     tau, inside = rates.tau, rates.growing
     turned = (tau - stepsize)[:, None]
-    noise = each.noise + 2 * turned * each.along + turned**2 * each.square
+    noise = each.noise + 2 * turned * each.grad_dot_error + turned**2 * each.grad_sq
     slope = np.where(inside, tau * (2 - lipschitz * tau), 1.0)
     omega = np.where(inside, np.maximum(-least(-lipschitz * noise / slope[:, None]), 0.0), np.inf)
     radius, farthest = float(np.sqrt(distance[0].mean())), float(np.sqrt(upper(distance).max()))

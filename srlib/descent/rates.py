@@ -22,9 +22,9 @@ class Rates:
         L, or that of each component of a separable function.
     stepsize : float
         t.
-    square, inner : arrays of shape (steps,) or (steps, components)
+    grad_sq, grad_dot_distance : arrays of shape (steps,) or (steps, components)
         G = E‖g‖² and P = E⟨g, x̂ − x*⟩.
-    along, outward, noise : arrays of the same shape
+    grad_dot_error, error_dot_distance, noise : arrays of the same shape
         E⟨g, e⟩, E⟨e, x̂ − x*⟩ and E‖e‖².
     curved : array of the same shape, optional
         E⟨x̂⁺ − x̂, M(x̂⁺ − x̂)⟩ with ∇²f ⪯ M (SPEC D8); L·E‖x̂⁺ − x̂‖² without it.
@@ -32,39 +32,40 @@ class Rates:
 
     lipschitz: Array
     stepsize: float
-    square: np.ndarray
-    inner: np.ndarray
-    along: np.ndarray
-    outward: np.ndarray
+    grad_sq: np.ndarray
+    grad_dot_distance: np.ndarray
+    grad_dot_error: np.ndarray
+    error_dot_distance: np.ndarray
     noise: np.ndarray
     curved: np.ndarray | None = None
 
     @property
     def moved(self) -> np.ndarray:
         """E‖x̂⁺ − x̂‖² = (τ² + ρ)G."""
-        return self.stepsize**2 * self.square - 2 * self.stepsize * self.along + self.noise
+        return self.stepsize**2 * self.grad_sq - 2 * self.stepsize * self.grad_dot_error + self.noise
 
     @property
     def descent(self) -> np.ndarray:
         """sG: in the mean f falls by at least half of it."""
         curved = self.lipschitz * self.moved if self.curved is None else self.curved
-        return 2 * (self.stepsize * self.square - self.along) - curved
+        return 2 * (self.stepsize * self.grad_sq - self.grad_dot_error) - curved
 
     @property
     def tau(self) -> np.ndarray:
         """τ = t − E⟨g, e⟩/G, the stepsize of the descent of f; t where G is 0."""
-        return self.stepsize - _quotient(self.along, self.square)
+        return self.stepsize - _quotient(self.grad_dot_error, self.grad_sq)
 
     @property
     def theta(self) -> np.ndarray:
         """θ = t − E⟨e, x̂ − x*⟩/P, the stepsize of the distance to x*; t where P is 0."""
-        return self.stepsize - _quotient(self.outward, self.inner)
+        return self.stepsize - _quotient(self.error_dot_distance, self.grad_dot_distance)
 
     @property
     def rho(self) -> np.ndarray:
         """ρ = E‖e‖²/G − (t − τ)² ≥ 0, the noise; where G is 0, it is 0 without an error and else infinite."""
-        rho = np.maximum(_quotient(self.noise - self.along * _quotient(self.along, self.square), self.square), 0.0)
-        return np.where((self.square == 0) & (self.noise > 0), np.inf, rho)
+        explained = self.grad_dot_error * _quotient(self.grad_dot_error, self.grad_sq)
+        rho = np.maximum(_quotient(self.noise - explained, self.grad_sq), 0.0)
+        return np.where((self.grad_sq == 0) & (self.noise > 0), np.inf, rho)
 
     @property
     def growing(self) -> np.ndarray:
@@ -76,7 +77,7 @@ class Rates:
         """s = 2τ − Lτ² − Lρ ≤ 1/L: f falls by at least ½sG in the mean (more with M in place of L)."""
         if self.curved is None:
             return 2 * self.tau - self.lipschitz * (self.tau**2 + self.rho)
-        return 2 * self.tau - _quotient(self.curved, self.square)
+        return 2 * self.tau - _quotient(self.curved, self.grad_sq)
 
     def joint(self, lipschitz: float, *, curved: bool = False) -> "Rates":
         """Return the rates of a separable function as a whole, whose moments are sums.
@@ -93,7 +94,8 @@ class Rates:
 
     def across(self, function: Callable[..., np.ndarray]) -> "Rates":
         """Return the rates of moments that are reduced along their second axis, as by ``np.sum`` or ``np.mean``."""
-        names = ("square", "inner", "along", "outward", "noise", *(() if self.curved is None else ("curved",)))
+        names = ["grad_sq", "grad_dot_distance", "grad_dot_error", "error_dot_distance", "noise"]
+        names += [] if self.curved is None else ["curved"]
         moments: dict[str, Any] = {name: function(getattr(self, name), axis=1) for name in names}
         return replace(self, **moments)
 
@@ -110,9 +112,9 @@ class Rates:
 
     def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return α, max(0, w), ω and what is lost, max(0, −w)G + (α − θ)P, in each step."""
-        lipschitz, tau, theta, rho, square = self.lipschitz, self.tau, self.theta, self.rho, self.square
+        lipschitz, tau, theta, rho, square = self.lipschitz, self.tau, self.theta, self.rho, self.grad_sq
         alpha = np.maximum(theta, 0.0)
-        forward = self.stepsize * self.inner - self.outward  # θP, where P is 0 as well
+        forward = self.stepsize * self.grad_dot_distance - self.error_dot_distance  # θP, where P is 0 as well
         total = np.cumsum(alpha, axis=0)
         change = (total * self.descent + alpha * square / lipschitz - self.moved) / 2  # finite where w is not
         inside = self.growing
@@ -120,9 +122,9 @@ class Rates:
             omega = np.where(inside, lipschitz * rho / np.where(inside, tau * (2 - lipschitz * tau), 1.0), np.inf)
             w = (total * self.s + alpha / lipschitz - tau**2 - rho) / 2
         gains = np.where(np.isfinite(w), np.maximum(w, 0.0), 0.0)
-        return alpha, gains, omega, np.maximum(-change, 0.0) + alpha * self.inner - forward
+        return alpha, gains, omega, np.maximum(-change, 0.0) + alpha * self.grad_dot_distance - forward
 
-    def given_away(self, gap: np.ndarray, distance: np.ndarray) -> dict[str, np.ndarray]:
+    def proof_slack(self, gap: np.ndarray, distance: np.ndarray) -> dict[str, np.ndarray]:
         """Return how the budget ½R_0² + lost of D5 is spent after k = 1 … steps − 1: shares that add up to 1.
 
         "truth" is E f(x̂_k) − f* by the bound; the others are what the inequalities of the proof give away, each
@@ -136,12 +138,12 @@ class Rates:
         """
         alpha, gains, omega, lost = self._parts()
         half = 0.5 / self.lipschitz
-        square, total = self.square[1:], np.cumsum(alpha)[:-1]
+        square, total = self.grad_sq[1:], np.cumsum(alpha)[:-1]
         kept = _faded(gains, omega)[1:-1]
         factor = total + half + np.sqrt(2 * kept + half**2)
         falls = np.cumsum(np.cumsum(alpha) * (gap[:-1] - self.descent / 2 - gap[1:]))[:-1]
-        curves = np.cumsum(alpha * (self.inner - gap[:-1] - half * self.square))[:-1]
-        growth = np.cumsum(gains * self.square)[:-1] - kept * square
+        curves = np.cumsum(alpha * (self.grad_dot_distance - gap[:-1] - half * self.grad_sq))[:-1]
+        growth = np.cumsum(gains * self.grad_sq)[:-1] - kept * square
         end = distance[1:-1] / 2 + kept * square - gap[1:-1] * (factor - total)
         spent = {"truth": factor * gap[1:-1], "descent": falls, "co-coercivity": curves, "growth": growth, "end": end}
         budget = distance[0] / 2 + np.cumsum(lost)[:-1]

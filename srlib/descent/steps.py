@@ -32,7 +32,7 @@ class History:
         f, to 10 significant digits.
     error : float64 array of the same shape, or None
         The error that the problem defines, to 10 significant digits.
-    stagnated : float64 array of shape (steps,) or (steps, replicates)
+    unmoved : float64 array of shape (steps,) or (steps, replicates)
         Share of the components that each step left unchanged.
     """
 
@@ -40,7 +40,7 @@ class History:
     steps: np.ndarray
     objective: np.ndarray
     error: np.ndarray | None
-    stagnated: np.ndarray
+    unmoved: np.ndarray
 
     def _repr_html_(self) -> str:
         from srlib import html
@@ -59,7 +59,7 @@ def gradient_descent(
     multiply: Scheme | str = "SR",
     update: Scheme | str | Callable[[int], Scheme | str] = "SR",
     rng: Philox | None = None,
-    record: int = 1,
+    record_every: int = 1,
     progress: Callable[..., Any] | None = None,
 ) -> History:
     """Run x⁺ = fl₃(x − fl₂(t·fl₁(∇f(x)))), for a whole ensemble of replicates at once, and record what happens.
@@ -68,7 +68,7 @@ def gradient_descent(
     ----------
     problem, x0, stepsize, steps, fmt, gradient, multiply, update, rng, progress
         As for `iterates`. The problem may have ``error(x)``, which is recorded too.
-    record : int
+    record_every : int
         Objective and error are computed every so many steps, and at the start and the end.
 
     Returns
@@ -91,7 +91,7 @@ def gradient_descent(
     """
     sites = {"gradient": gradient, "multiply": multiply, "update": update}
     walk = iterates(problem, x0, stepsize=stepsize, steps=steps, fmt=fmt, **sites, rng=rng, progress=progress)  # type: ignore[arg-type]
-    return _history(problem, walk, steps, record)
+    return _history(problem, walk, steps, record_every)
 
 
 def iterates(
@@ -156,7 +156,7 @@ def skeleton(
     fmt: Format | str,
     eps: float | Sequence[float] = 0.0,
     underflow: bool = True,
-    record: int = 1,
+    record_every: int = 1,
 ) -> History:
     """Run x⁺ = x − t·g − ε·ulp(x)·w·sign(g) in binary64, unrounded: what signed_SR_eps does in the mean (SPEC D9).
 
@@ -164,7 +164,7 @@ def skeleton(
 
     Parameters
     ----------
-    problem, x0, steps, record
+    problem, x0, steps, record_every
         As for `gradient_descent`; `x0` is rounded to `fmt`, as there.
     stepsize : float, or sequence of float
         t, or that of each step.
@@ -193,7 +193,7 @@ def skeleton(
         kept = xp.clip(xp.abs(move) / fmt.smallest_subnormal, 0.0, 1.0) if underflow else 1.0
         return x - move - biases[number] * fmt.ulp(x) * kept * xp.sign(g)
 
-    return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record)
+    return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record_every)
 
 
 def unrounded_descent(
@@ -205,13 +205,13 @@ def unrounded_descent(
     momentum: float = 0.0,
     sign_step: float | Sequence[float] = 0.0,
     relative_step: float | Sequence[float] = 0.0,
-    record: int = 1,
+    record_every: int = 1,
 ) -> History:
     """Run x⁺ = x − t·g + β(x − x⁻) − (c + r|x|)·sign(g) in binary64: what a gain of rounding is to be compared with.
 
     Parameters
     ----------
-    problem, x0, steps, record
+    problem, x0, steps, record_every
         As for `gradient_descent`, but nothing is rounded, nor the start.
     stepsize : float, or sequence of float
         t, or that of each step.
@@ -249,7 +249,7 @@ def unrounded_descent(
         last[0] = x
         return moved
 
-    return _history(problem, _walk(start, step, steps, None), steps, record)
+    return _history(problem, _walk(start, step, steps, None), steps, record_every)
 
 
 def _walk(
@@ -263,9 +263,9 @@ def _walk(
         yield x
 
 
-def _history(problem: Problem, walk: Iterator[Array], steps: int, record: int) -> History:
-    record = checks.integer("record", record, 1)
-    recorded = {*range(0, steps, record), steps}
+def _history(problem: Problem, walk: Iterator[Array], steps: int, record_every: int) -> History:
+    every = checks.integer("record_every", record_every, 1)
+    recorded = {*range(0, steps, every), steps}
     objectives, errors, still = [], [], []
     before, axes, size = None, tuple(range(-len(problem.shape), 0)), math.prod(problem.shape)
     for number, x in enumerate(walk):
@@ -280,8 +280,8 @@ def _history(problem: Problem, walk: Iterator[Array], steps: int, record: int) -
                     errors.append(significant(numbers_at(problem, "error", x)))
         before = x
     error = np.array(errors) if errors else None
-    stagnated = to_numpy(xp.stack(still)) / size  # copied from a GPU at the end, not after every step
-    return History(before, np.array(sorted(recorded)), np.array(objectives), error, stagnated)
+    unmoved = to_numpy(xp.stack(still)) / size  # copied from a GPU at the end, not after every step
+    return History(before, np.array(sorted(recorded)), np.array(objectives), error, unmoved)
 
 
 def _each_step(name: str, value: Any, steps: int) -> list[float]:

@@ -73,7 +73,7 @@ def test_device_code_is_part_of_the_identity_where_it_runs(tmp_path, monkeypatch
 FAULTS = {
     "a band over replicates": ("companion.statistics", "ddof=1", "ddof=0"),
     "a confidence": ("companion.statistics", "CONFIDENCE = 0.95", "CONFIDENCE = 0.9"),
-    "what is measured": ("companion.experiments", "history.stagnated", "history.objective"),
+    "what is measured": ("companion.experiments", "history.unmoved", "history.objective"),
     "how kernels are compiled": ("kernels.cache", "nogil=True", "nogil=True, fastmath=True"),
 }
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from scipy.stats import norm, t
 
 from srlib.cli import main
-from srlib.companion.claims import Claim, Test, as_json, evaluate, ledger, wordings
+from srlib.companion.claims import Claim, Criterion, as_json, evaluate, ledger, wordings
 from srlib.companion.records import digest
 
 FIGURES = Path(__file__).parents[2] / "figures"
@@ -38,7 +38,7 @@ def verdicts(records):
 
 
 def test_a_claim_holds_under_conditions_or_fails_by_its_tests():
-    passed, missed = Test("s", 1.0, 0.5, "f"), Test("s", 0.5, 0.5, "f")
+    passed, missed = Criterion("s", 1.0, 0.5, "f"), Criterion("s", 0.5, 0.5, "f")
     assert passed.margin == 0.5 and passed.passed and not missed.passed
     assert Claim("C", "", "", passed, (passed,)).verdict == "holds"
     assert Claim("C", "", "", passed, (passed, missed)).verdict == "holds under conditions"
@@ -55,13 +55,13 @@ def test_a_claim_holds_under_conditions_or_fails_by_its_tests():
     ],
 )
 def test_a_first_version_without_a_condition_fails_where_the_claim_needs_one(published, limit, verdict):
-    claim = Claim("C", published, "it helps", Test("s", 1.0, 0.5, "f"), (Test("s", limit, 0.5, "f"),))
+    claim = Claim("C", published, "it helps", Criterion("s", 1.0, 0.5, "f"), (Criterion("s", limit, 0.5, "f"),))
     assert claim.verdict_on_first == verdict
 
 
 def test_ledger_and_json_have_every_test_with_its_margin_and_what_became_of_it():
-    limits = Test("{} percent", 12.3456, 0.5, "b"), Test("is {}", 0.25, 0.5, "b")
-    claim = Claim("C", "now", "then", Test("s {}.", -0.0, -1e-9, "a_figure"), limits)
+    conditions = Criterion("{} percent", 12.3456, 0.5, "b"), Criterion("is {}", 0.25, 0.5, "b")
+    claim = Claim("C", "now", "then", Criterion("s {}.", -0.0, -1e-9, "a_figure"), conditions)
     assert [list(row.values()) for row in ledger([claim])] == [
         ["C", "holds under conditions", "s 0.", "-1e-09", "a figure"],
         ["", "passed", "12.3 percent", "0.5", "b"],
@@ -81,8 +81,10 @@ def test_ledger_and_json_have_every_test_with_its_margin_and_what_became_of_it()
 
 
 def test_both_wordings_are_judged_and_said_once_where_they_are_one():
-    same = Claim("C", "it helps", "it helps", Test("s", 1.0, 0.5, "f"))
-    other = Claim("D", "it typically helps", "it helps", Test("s", 1.0, 0.5, "f"), (Test("s", 0.0, 0.5, "f"),))
+    same = Claim("C", "it helps", "it helps", Criterion("s", 1.0, 0.5, "f"))
+    other = Claim(
+        "D", "it typically helps", "it helps", Criterion("s", 1.0, 0.5, "f"), (Criterion("s", 0.0, 0.5, "f"),)
+    )
     assert [list(row.values()) for row in wordings([same, other])] == [
         ["C", "“it helps”", "holds", "the same", "holds"],
         ["D", "“it typically helps”", "holds under conditions", "“it helps”", "fails"],
@@ -90,7 +92,7 @@ def test_both_wordings_are_judged_and_said_once_where_they_are_one():
 
 
 def test_json_has_a_line_for_each_item_and_its_signs_as_they_are():
-    lines = as_json([Claim("C", "ε·ulp", "", Test("s", 1.0, 0.5, "f"))]).split("\n")
+    lines = as_json([Claim("C", "ε·ulp", "", Criterion("s", 1.0, 0.5, "f"))]).split("\n")
     assert lines[:4] == ["[", " {", '  "claim": "C",', '  "published": "ε·ulp",']
     assert lines[-2:] == ["]", ""]
 
@@ -182,7 +184,7 @@ def test_a_claim_fails_where_the_numbers_do_not_support_it(records, claim, figur
 def test_the_gain_at_the_best_stepsize_is_over_each_control_at_its_own(tmp_path, control):
     def limit(numbers):
         claims = evaluate(written(tmp_path, numbers))
-        (test,) = [test for test in claims[5].limits if f"test error below {control}" in test.sentence]
+        (test,) = [test for test in claims[5].conditions if f"test error below {control}" in test.sentence]
         return test.passed
 
     numbers = supporting()
@@ -204,7 +206,7 @@ def test_a_gain_must_be_larger_than_what_other_test_images_could_change(tmp_path
         control = name.startswith(("binary64", "heavy ball"))
         points[0]["wrong"] = [("ff80" if control else "0000") + "80"] * len(points[0]["error"])
     claims = evaluate(written(tmp_path, numbers))
-    for test in claims[5].limits[-2:]:
+    for test in claims[5].conditions[-2:]:
         assert test.value == pytest.approx(5 - norm.isf(0.025 / 2) * 100 * stdev([1] * 9 + [0] * 7) / 4, abs=0.01)
     for claim in claims[5:]:
         assert claim.test.value == pytest.approx(
@@ -497,15 +499,16 @@ def test_the_best_and_the_worst_proposed_scheme_are_named(tmp_path):
         assert "That with the worst, both(0.2), ends at least {} points of test error below SR" in named[1]
         assert "signed_SR_eps(0.2) ends at least {} points of test error below binary32" in named[2]
     assert (
-        "at its best stepsize, both(0.1) ends at least {} points of test error below binary64" in c6.limits[2].sentence
+        "at its best stepsize, both(0.1) ends at least {} points of test error below binary64"
+        in c6.conditions[2].sentence
     )
 
 
 @pytest.mark.parametrize(("value", "said"), [(0.25, "0.25 below."), (-1e-12, "-1e-12 below."), (-0.25, "0.25 above.")])
 def test_what_is_found_is_said_as_it_is_where_it_does_not_pass(value, said):
-    test = Test("{} below.", value, -1e-9, "some", "{} above.")
+    test = Criterion("{} below.", value, -1e-9, "some", "{} above.")
     assert test.said == said and test.passed is (value > -1e-9)
-    assert Test("{} below.", value, 0.0, "some").said == f"{value:.3g} below."
+    assert Criterion("{} below.", value, 0.0, "some").said == f"{value:.3g} below."
 
 
 @pytest.mark.parametrize("best", range(3))
@@ -519,9 +522,9 @@ def test_a_scheme_is_the_best_by_its_errors_whatever_its_name(tmp_path, best):
     tuned[named[best]] = [{"held_out": [6.0], "error": [3.0, 3.0, 3.0], "wrong": ["f1"] * 3}]
     *_, c6, c7 = evaluate(written(tmp_path, numbers))
     assert f"proposed scheme with the best limit, {PROPOSED[best]}, ends" in c7.test.sentence
-    assert f"with the worst, {PROPOSED[(best + 2) % 3]}, ends" in c7.limits[0].sentence
-    assert f"{named[best]} ends at least {{}} points of test error below binary64" in c6.limits[2].sentence
-    assert c6.limits[2].value == pytest.approx(11.0 - 3.0)  # no spread
+    assert f"with the worst, {PROPOSED[(best + 2) % 3]}, ends" in c7.conditions[0].sentence
+    assert f"{named[best]} ends at least {{}} points of test error below binary64" in c6.conditions[2].sentence
+    assert c6.conditions[2].value == pytest.approx(11.0 - 3.0)  # no spread
 
 
 def test_srlib_claims_prints_a_table_and_writes_claims_json(records):

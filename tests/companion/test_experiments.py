@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srlib import DiagonalQuadratic, Philox, gradient_descent
-from srlib.companion.experiments import compare, load_pieces, measured_beta, phases, progress, setups
+from srlib.companion.experiments import eps_schedule, load_pieces, measured_beta, progress, run_schemes, setups
 from srlib.companion.figures import save_figure
 from srlib.companion.records import digest, plain
 from srlib.companion.settings import Settings
@@ -37,18 +37,18 @@ def rng(**options):
 
 def comparison(replicates=range(4), chosen=None, **options):
     chosen = setups("binary8", [0.1]) if chosen is None else chosen
-    return compare(QUADRATIC, START, chosen, rng, replicates, stepsize=0.5, steps=9, **options)
+    return run_schemes(QUADRATIC, START, chosen, rng, replicates, stepsize=0.5, steps=9, **options)
 
 
 def test_a_comparison_has_a_row_a_replicate_of_each_scheme():
-    curves = comparison(range(3, 7), record=4)
+    curves = comparison(range(3, 7), record_every=4)
     assert list(curves) == ["binary32", "RN", "SR", "SR_eps(0.1)", "signed_SR_eps(0.1)", "both(0.1)"]
     assert curves["RN"]["replicates"] == [] and curves["SR"]["replicates"] == [3, 4, 5, 6]
     assert curves["SR"]["steps"].tolist() == [0, 4, 8, 9]
     assert curves["RN"]["error"].shape == (1, 4) and curves["RN"]["unmoved"].shape == (1, 9)
     stream = Philox(1, replicates=range(5, 6))
     history = gradient_descent(QUADRATIC, START, stepsize=0.5, steps=9, fmt="binary8", rng=stream)
-    np.testing.assert_array_equal(curves["SR"]["unmoved"][2], history.stagnated[:, 0])
+    np.testing.assert_array_equal(curves["SR"]["unmoved"][2], history.unmoved[:, 0])
     np.testing.assert_array_equal(curves["SR"]["loss"][2], history.objective[[0, 4, 8, 9], 0])
 
 
@@ -58,7 +58,7 @@ def test_with_starts_of_their_own_all_schemes_have_replicates_and_pieces_agree()
 
     def run(numbers, pieces=()):
         chosen = setups("binary8", [0.1])
-        return compare(QUADRATIC, start, chosen, rng, numbers, stepsize=0.5, steps=9, pieces=pieces)
+        return run_schemes(QUADRATIC, start, chosen, rng, numbers, stepsize=0.5, steps=9, pieces=pieces)
 
     whole = run(range(2, 6))
     assert all(c["replicates"] == [2, 3, 4, 5] and c["loss"].shape == (4, 10) for c in whole.values())
@@ -82,13 +82,13 @@ class Labelled:
 
 
 def test_wrong_images_are_bits_in_hexadecimal_digits_and_survive_a_record():
-    curves = compare(Labelled(), START, setups("binary8", [0.1]), rng, range(4), stepsize=0.5, steps=9)
+    curves = run_schemes(Labelled(), START, setups("binary8", [0.1]), rng, range(4), stepsize=0.5, steps=9)
     for name, c in curves.items():
         assert len(c["wrong"]) == len(c["error"]), name
         for text, error in zip(c["wrong"], c["error"][:, -1], strict=True):
             bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8)).tolist()
             assert bits[3] == 1 and not any(bits[4:]) and sum(bits[:3]) == pytest.approx(3 * error)
-    merged = compare(
+    merged = run_schemes(
         Labelled(), START, setups("binary8", [0.1]), rng, range(4), stepsize=0.5, steps=9, pieces=[plain(curves)]
     )
     assert plain(merged) == plain(curves)
@@ -173,7 +173,14 @@ PARAMETERS = {
     "eps": [0.1, 0.4],
     "stepsize": 0.5,
 }
-PARAMETERS |= {"steps": 9, "record": 3, "images": 60, "units": 4, "classes": [3, 8], "dataset_dir": "../data/mnist"}
+PARAMETERS |= {
+    "steps": 9,
+    "record_every": 3,
+    "images": 60,
+    "units": 4,
+    "classes": [3, 8],
+    "dataset_dir": "../data/mnist",
+}
 
 
 def piece(directory, **changes):
@@ -242,6 +249,6 @@ def test_the_measured_beta_is_that_of_the_total_error_in_the_mean():
 
 
 def test_phases_are_shorter_and_shorter():
-    assert phases([0.4, 0.1, 0.02], 60) == [0.4] * 30 + [0.1] * 20 + [0.02] * 10
-    assert phases([0.4, 0.1], 3) == [0.4, 0.4, 0.1]
-    assert phases([0.1], 5) == [0.1] * 5
+    assert eps_schedule([0.4, 0.1, 0.02], 60) == [0.4] * 30 + [0.1] * 20 + [0.02] * 10
+    assert eps_schedule([0.4, 0.1], 3) == [0.4, 0.4, 0.1]
+    assert eps_schedule([0.1], 5) == [0.1] * 5

@@ -202,20 +202,20 @@ def test_an_estimated_bound_is_too_small_as_rarely_as_it_says():
 def moments(seed, lipschitz, replicates=12, steps=6, **signs):
     """Moments of an ensemble that never was, with every sign that θ, w and s can have."""
     rng = np.random.default_rng(seed)
-    parts = {name: rng.uniform(0.2, 1.0, (steps, replicates)) for name in ("square", "inner", "noise")}
-    parts |= {name: 0.4 * rng.standard_normal((steps, replicates)) for name in ("along", "outward")}
+    parts = {name: rng.uniform(0.2, 1.0, (steps, replicates)) for name in ("grad_sq", "grad_dot_distance", "noise")}
+    parts |= {name: 0.4 * rng.standard_normal((steps, replicates)) for name in ("grad_dot_error", "error_dot_distance")}
     parts |= {name: sign(parts[name]) for name, sign in signs.items()}
-    parts["noise"] += parts["along"] ** 2 / parts["square"]  # as Cauchy and Schwarz have it
+    parts["noise"] += parts["grad_dot_error"] ** 2 / parts["grad_sq"]  # as Cauchy and Schwarz have it
     gap, distance = rng.uniform(0.5, 2.0, (2, steps + 1, replicates))
     return Rates(lipschitz, 0.5, **parts), gap, distance
 
 
 ENSEMBLES = {
-    "forward and with little noise": {name: lambda x: -abs(x) / 4 for name in ("outward", "along")}
+    "forward and with little noise": {name: lambda x: -abs(x) / 4 for name in ("error_dot_distance", "grad_dot_error")}
     | {"noise": lambda x: x / 50},
-    "against the distance": {"outward": lambda x: 1 + abs(x)},
+    "against the distance": {"error_dot_distance": lambda x: 1 + abs(x)},
     "all noise": {"noise": lambda x: 9 * x},
-    "of every sign": {"outward": lambda x: 3 * x},
+    "of every sign": {"error_dot_distance": lambda x: 3 * x},
 }
 
 
@@ -224,7 +224,7 @@ ENSEMBLES = {
 def test_each_limit_of_an_estimated_bound_is_that_by_hand(signs, lipschitz):
     """Each mean has Student's t limit, each ratio Fieller's, eight a step: one number at a time."""
     each, gap, distance = moments(1, lipschitz, **signs)
-    steps, count = each.square.shape
+    steps, count = each.grad_sq.shape
     t, spread = 0.5, stats.t.ppf(1 - 0.05 / (8 * steps), count - 1) / math.sqrt(count)
 
     def upper(values):
@@ -236,18 +236,18 @@ def test_each_limit_of_an_estimated_bound_is_that_by_hand(signs, lipschitz):
     top, total, kept, within = np.mean(distance[0]) / 2, 0.0, 0.0, [np.mean(gap[0])]
     bounds = [top / (0.5 / lipschitz + math.sqrt(0.25) / lipschitz)]
     for k in range(steps):
-        square, inner = each.square[k], each.inner[k]
-        forward = t * inner - each.outward[k]
+        square, inner = each.grad_sq[k], each.grad_dot_distance[k]
+        forward = t * inner - each.error_dot_distance[k]
         alpha = max(0.0, least(forward, inner))
         top += 0.0 if alpha else max(0.0, upper(-forward))
         total += alpha
-        moved = t**2 * square - 2 * t * each.along[k] + each.noise[k]
-        descent = 2 * (t * square - each.along[k]) - lipschitz * moved
+        moved = t**2 * square - 2 * t * each.grad_dot_error[k] + each.noise[k]
+        descent = 2 * (t * square - each.grad_dot_error[k]) - lipschitz * moved
         change = (total * descent + alpha * square / lipschitz - moved) / 2
         w = least(change, square)
         top += 0.0 if w > 0 else max(0.0, upper(-change))
-        tau = t - each.along[k].mean() / square.mean()
-        about = each.noise[k] + 2 * (tau - t) * each.along[k] + (tau - t) ** 2 * square
+        tau = t - each.grad_dot_error[k].mean() / square.mean()
+        about = each.noise[k] + 2 * (tau - t) * each.grad_dot_error[k] + (tau - t) ** 2 * square
         growing = 1e-6 * t < tau < 2 / lipschitz
         omega = max(0.0, -least(-about, square)) * lipschitz / (tau * (2 - lipschitz * tau)) if growing else math.inf
         kept = (kept + max(0.0, w)) / (1 + omega)

@@ -91,10 +91,10 @@ def test_the_moments_are_those_of_the_errors_along_the_law(problem, scheme):
         seen = p[finite] > 0
         p, away, slope, b = p[finite][seen], (x - problem.minimiser)[seen], g[seen], mean[seen]
         expected = {
-            "square": p @ slope**2,
-            "inner": p @ (slope * away),
-            "along": p @ (slope * b),
-            "outward": p @ (b * away),
+            "grad_sq": p @ slope**2,
+            "grad_dot_distance": p @ (slope * away),
+            "grad_dot_error": p @ (slope * b),
+            "error_dot_distance": p @ (b * away),
             "noise": p @ (b**2 + variance[seen]),
         }
         for name, value in expected.items():
@@ -119,7 +119,7 @@ def slacks(problem, scheme="signed_SR_eps(0.1)", steps=25, *, x0=4.0, **wrong):
     far = np.array([mean((x - problem.minimiser) ** 2, k) for k in range(steps + 1)])
     squares = np.array([mean(g**2, k) for k in range(steps + 1)])
     tau, theta, rho, s = (wrong.get(name, getattr(rates, name)) for name in ("tau", "theta", "rho", "s"))
-    square, inner = squares[:-1], rates.inner
+    square, inner = squares[:-1], rates.grad_dot_distance
     inside = (tau > 0) & (lipschitz * tau < 2)  # else nothing is said of the growth
     omega = wrong.get("omega", np.where(inside, lipschitz * rho / np.where(inside, 2 * tau - lipschitz * tau**2, 1), 0))
     return {
@@ -171,14 +171,14 @@ def by_hand(rates, radius):
     """D5 from its definition, with sums and products written out."""
     L, t = rates.lipschitz, rates.stepsize
     found = [L * radius**2 / 2]
-    for K in range(1, len(rates.square) + 1):
+    for K in range(1, len(rates.grad_sq) + 1):
         A = top = 0.0
         w, omega = [], []
         top = radius**2 / 2
         for k in range(K):
-            G, P = rates.square[k], rates.inner[k]
-            tau = t - rates.along[k] / G
-            theta = t - rates.outward[k] / P
+            G, P = rates.grad_sq[k], rates.grad_dot_distance[k]
+            tau = t - rates.grad_dot_error[k] / G
+            theta = t - rates.error_dot_distance[k] / P
             rho = (rates.noise[k] - (t - tau) ** 2 * G) / G
             alpha = max(0.0, theta)
             A += alpha
@@ -202,7 +202,7 @@ def by_hand(rates, radius):
 )
 def test_the_bound_is_its_formula(numbers, lipschitz, stepsize, radius):
     rates = Rates(lipschitz, stepsize, *np.array(numbers).T)
-    if np.all(rates.noise * rates.square >= rates.along**2):  # Cauchy–Schwarz
+    if np.all(rates.noise * rates.grad_sq >= rates.grad_dot_error**2):  # Cauchy–Schwarz
         np.testing.assert_allclose(rates.bound(radius), by_hand(rates, radius), rtol=1e-9)
 
 
@@ -258,7 +258,7 @@ def test_an_error_without_a_gradient_is_lost_as_noise():
 def test_where_the_descent_is_what_cancels_the_gradient_may_grow_without_limit(tau):
     """A law that stays where it is has τ = 0 up to roundoff, and no bound may rest on that remainder."""
     stay = Rates(1.0, 0.01, *np.array([[1.0], [1.0], [0.01 - tau], [0.01], [1e-4]]))
-    free = dataclasses.replace(stay, along=np.array([0.01]))
+    free = dataclasses.replace(stay, grad_dot_error=np.array([0.01]))
     assert not stay.growing[0]
     np.testing.assert_allclose(stay.bound(1.0), free.bound(1.0), rtol=1e-6)
 
@@ -286,14 +286,14 @@ def test_the_bound_of_the_papers_kind_goes_on_through_noise_and_may_rise():
 def test_rates_of_independent_components_add_up_and_have_a_bound_each():
     problems = [Convex(1.1, [(c, 1e9)], [(c, 1e9)]) for c in (1.0, 0.25)]
     one, other = [exact_law(p, "binary8", 0.25).rates(4.0, 10, **known(p)) for p in problems]
-    names = ("square", "inner", "along", "outward", "noise")
+    names = ("grad_sq", "grad_dot_distance", "grad_dot_error", "error_dot_distance", "noise")
     both = Rates(
         np.array([1.0, 0.25]), 0.25, *(np.stack([getattr(one, name), getattr(other, name)], axis=1) for name in names)
     )
     whole = both.joint(1.0)
     assert whole.lipschitz == 1.0 and whole.stepsize == 0.25
-    np.testing.assert_allclose(whole.square, one.square + other.square)
-    np.testing.assert_allclose(whole.tau * whole.square, one.tau * one.square + other.tau * other.square)
+    np.testing.assert_allclose(whole.grad_sq, one.grad_sq + other.grad_sq)
+    np.testing.assert_allclose(whole.tau * whole.grad_sq, one.tau * one.grad_sq + other.tau * other.grad_sq)
     radii = np.array([2.9, 1.7])
     each = both.bound(radii)
     np.testing.assert_allclose(each, np.stack([one.bound(2.9), other.bound(1.7)], axis=1), rtol=1e-12)
@@ -304,7 +304,7 @@ def test_from_the_first_step_that_can_overflow_the_bound_is_infinite():
     law = exact_law(steep, Format("small", 3, -3, 3), 3.0, gradient="RN", multiply="RN", update="RN")
     bound = law.bound(4.0, 4, **known(steep))
     assert np.isfinite(bound[0]) and np.all(np.isinf(bound[-2:])) and bound.shape == (5,)
-    assert len(law.rates(4.0, 4, **known(steep)).square) < 4
+    assert len(law.rates(4.0, 4, **known(steep)).grad_sq) < 4
 
 
 FALSE = [
@@ -375,7 +375,7 @@ CURVED = {"quadratic": QUADRATIC, "huber": HUBER, "lopsided": LOPSIDED, "L = 1/4
 @pytest.mark.parametrize("stepsize", [0.25, 1.5])
 def test_what_the_proof_gives_away_is_not_negative_and_adds_up_with_the_truth(problem, scheme, stepsize):
     rates, gap, far = budget(problem, scheme, stepsize=stepsize)
-    shares = rates.given_away(gap, far)
+    shares = rates.proof_slack(gap, far)
     for name, share in shares.items():
         assert share.shape == (24,) and np.all(share >= -1e-7), name
     np.testing.assert_allclose(sum(shares.values()), 1, atol=1e-7)
@@ -385,8 +385,8 @@ def test_what_the_proof_gives_away_is_not_negative_and_adds_up_with_the_truth(pr
 @pytest.mark.parametrize(
     ("wrong", "far_of"),
     [
-        ({"along": np.negative}, lambda far: far),
-        ({"outward": np.negative}, lambda far: far),
+        ({"grad_dot_error": np.negative}, lambda far: far),
+        ({"error_dot_distance": np.negative}, lambda far: far),
         ({"noise": lambda noise: 0 * noise}, lambda far: far),
         ({}, lambda far: np.roll(far, -1)),
     ],
@@ -394,7 +394,7 @@ def test_what_the_proof_gives_away_is_not_negative_and_adds_up_with_the_truth(pr
 )
 def test_with_a_planted_fault_the_budget_does_not_add_up(wrong, far_of):
     rates, gap, far = budget(QUADRATIC, **wrong)
-    shares = rates.given_away(gap, far_of(far))
+    shares = rates.proof_slack(gap, far_of(far))
     assert np.max(np.abs(sum(shares.values()) - 1)) > 1e-3 or min(share.min() for share in shares.values()) < -1e-3
 
 

@@ -27,7 +27,7 @@ def test_each_component_has_its_own_law(scheme, fmt):
         expected = law.expected(lambda x, one=alone: one.f(x[:, None]), START[i], 20)
         np.testing.assert_allclose(found.gap[:, i], expected, rtol=1e-9, atol=1e-12)
         rates = law.rates(START[i], 20, lipschitz=curvature, minimiser=minimiser)
-        for name in ("square", "inner", "along", "outward", "noise"):
+        for name in ("grad_sq", "grad_dot_distance", "grad_dot_error", "error_dot_distance", "noise"):
             np.testing.assert_allclose(
                 getattr(found.rates, name)[:, i], getattr(rates, name), rtol=1e-9, atol=1e-12, err_msg=name
             )
@@ -111,8 +111,8 @@ def test_without_rounding_the_errors_are_those_of_none_and_the_iterates_those_of
     away = (START - MINIMISER) * (1 - 0.25 * CURVATURES) ** np.arange(21)[:, None]
     np.testing.assert_allclose(found.distance, away**2, rtol=1e-12)
     np.testing.assert_allclose(found.gap, CURVATURES * away**2 / 2, rtol=1e-12)
-    np.testing.assert_allclose(found.rates.square, (CURVATURES * away[:-1]) ** 2, rtol=1e-12)
-    np.testing.assert_allclose(found.rates.inner, CURVATURES * away[:-1] ** 2, rtol=1e-12)
+    np.testing.assert_allclose(found.rates.grad_sq, (CURVATURES * away[:-1]) ** 2, rtol=1e-12)
+    np.testing.assert_allclose(found.rates.grad_dot_distance, CURVATURES * away[:-1] ** 2, rtol=1e-12)
     assert np.all(found.rates.tau == 0.25) and np.all(found.rates.theta == 0.25) and np.all(found.rates.rho == 0)
     wide = laws(fmt="binary32")
     np.testing.assert_allclose(wide.gap, found.gap, rtol=1e-5, atol=1e-7)

@@ -43,7 +43,7 @@ def run(problem=QUADRATIC, x0=None, **changes):
 
 def assert_same(one, other):
     np.testing.assert_array_equal(np.asarray(one.x), np.asarray(other.x))
-    for field in ("objective", "error", "stagnated", "steps"):
+    for field in ("objective", "error", "unmoved", "steps"):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
@@ -57,7 +57,7 @@ def test_it_is_the_iteration_of_the_specification():
         g = round_to(QUADRATIC.gradient(x), "binary8", "SR", rng)
         u = round_to(0.5 * g, "binary8", "SR_eps(0.2)", rng)
         moved = round_to(x - u, "binary8", "signed_SR_eps(0.1)", rng, v=u)
-        np.testing.assert_array_equal(history.stagnated[step], (moved == x).mean(axis=1))
+        np.testing.assert_array_equal(history.unmoved[step], (moved == x).mean(axis=1))
         x = moved
     np.testing.assert_array_equal(history.x, x)
 
@@ -93,7 +93,7 @@ def test_a_skeleton_moves_each_component_against_the_sign_of_its_gradient():
     # After the first step 3, 3, 1 + 1/2 + 1/8 and 1 − 1/2 − 1/8.
     np.testing.assert_array_equal(history.x, [2.25, 3, 1.625 + 0.25 * 0.375, 0.75 * 0.375])
     assert history.steps.tolist() == [0, 1, 2]
-    np.testing.assert_array_equal(history.stagnated, [0.25, 0.25])
+    np.testing.assert_array_equal(history.unmoved, [0.25, 0.25])
     plain = skeleton(problem, np.array([8.0, 3.0, 1.0, 1.0]), stepsize=0.5, fmt="binary8", steps=1)
     np.testing.assert_array_equal(plain.x, [4, 3, 1.5, 0.5])
 
@@ -129,7 +129,7 @@ def test_the_skeleton_is_the_mean_of_a_step_where_no_clip_is_active():
         ({"stepsize": [0.5, 0.5]}, r"stepsize is \[0.5, 0.5\]; must be a finite number that is not negative, or 3"),
         ({"eps": -0.1}, "eps is -0.1; must be a finite number"),
         ({"steps": 0}, "steps is 0; must be at least 1"),
-        ({"record": 0}, "record is 0; must be at least 1"),
+        ({"record_every": 0}, "record_every is 0; must be at least 1"),
     ],
 )
 def test_a_skeleton_of_bad_parameters_is_refused(changes, message):
@@ -139,10 +139,10 @@ def test_a_skeleton_of_bad_parameters_is_refused(changes, message):
 
 
 def test_numbers_are_recorded_to_ten_digits_at_the_start_the_end_and_in_between():
-    history = run(steps=11, record=4)
+    history = run(steps=11, record_every=4)
     assert history.steps.tolist() == [0, 4, 8, 11]
     assert history.objective.shape == history.error.shape == (4, 4)
-    assert history.stagnated.shape == (11, 4)
+    assert history.unmoved.shape == (11, 4)
     assert all(float(f"{value:.9e}") == value for value in history.objective.ravel())
 
 
@@ -172,10 +172,10 @@ def test_of_a_matrix_the_stagnated_share_is_that_of_all_its_components():
     x0 = np.array([[[0, 0, 0], [0, 0, 8]], [[8, 0, 8], [0, 8, 0]], [[8, 8, 8], [8, 8, 8]], np.zeros((2, 3))])
     nearest = {"gradient": "RN", "multiply": "RN", "update": "RN", "stepsize": 1.0, "steps": 2}
     history = run(Plane(), x0, rng=Philox(1, replicates=4), **nearest)
-    np.testing.assert_allclose(history.stagnated, [[5 / 6, 1 / 2, 0, 1]] * 2)
+    np.testing.assert_allclose(history.unmoved, [[5 / 6, 1 / 2, 0, 1]] * 2)
     assert history.error is None
     for alone, share in zip(x0, (5 / 6, 1 / 2, 0, 1), strict=True):
-        np.testing.assert_allclose(run(Plane(), alone, rng=None, **nearest).stagnated, [share] * 2)
+        np.testing.assert_allclose(run(Plane(), alone, rng=None, **nearest).unmoved, [share] * 2)
 
 
 @pytest.mark.parametrize("replicates", [None, 2])
@@ -184,7 +184,7 @@ def test_of_a_classifier_the_weights_of_blank_pixels_stagnate(replicates):
     problem = LogisticRegression(images, labels, images, labels)
     rng, ensemble = Philox(1, replicates), () if replicates is None else (replicates,)
     history = run(problem, np.zeros(problem.shape), steps=3, fmt="binary32", rng=rng)
-    np.testing.assert_array_equal(history.stagnated, np.full((3, *ensemble), 0.75))
+    np.testing.assert_array_equal(history.unmoved, np.full((3, *ensemble), 0.75))
     assert history.objective.shape == history.error.shape == (4, *ensemble)
 
 
@@ -232,7 +232,7 @@ def test_a_replicate_is_the_same_alone_and_in_an_ensemble(fmt, make):
     for r in range(3):
         alone = run(problem, np.zeros(problem.shape), steps=4, fmt=fmt, rng=Philox(2, replicates=range(5 + r, 6 + r)))
         np.testing.assert_array_equal(alone.x[0], ensemble.x[r])
-        for field in ("objective", "error", "stagnated"):
+        for field in ("objective", "error", "unmoved"):
             np.testing.assert_array_equal(getattr(alone, field)[:, 0], getattr(ensemble, field)[:, r])
 
 
@@ -299,7 +299,7 @@ def test_binary64_is_plain_gradient_descent():
 def test_unrounded_descent_on_all_of_mnist_has_the_orientation_figures():
     """SPEC E3: 31.96% test error after 1 epoch, 15.30% after 10."""
     problem = LogisticRegression(*mnist(60000))
-    history = run(problem, np.zeros(problem.shape), fmt="binary64", steps=10, record=9, rng=Philox(6))
+    history = run(problem, np.zeros(problem.shape), fmt="binary64", steps=10, record_every=9, rng=Philox(6))
     assert history.steps.tolist() == [0, 9, 10]
     assert history.error[-1] == 0.1530
     first = run(problem, np.zeros(problem.shape), fmt="binary64", steps=1, rng=Philox(6))
@@ -310,7 +310,7 @@ def test_unrounded_descent_on_all_of_mnist_has_the_orientation_figures():
 def test_binary32_on_all_of_mnist_has_the_orientation_figures_to_the_end():
     """SPEC E3: 15.30, 11.55, 10.00 and 9.47% test error after 10, 40, 100 and 150 epochs."""
     problem, nearest = LogisticRegression(*mnist(60000)), {"gradient": "RN", "multiply": "RN", "update": "RN"}
-    history = run(problem, np.zeros(problem.shape), fmt="binary32", steps=150, record=10, rng=None, **nearest)
+    history = run(problem, np.zeros(problem.shape), fmt="binary32", steps=150, record_every=10, rng=None, **nearest)
     found = dict(zip(history.steps.tolist(), history.error, strict=True))
     for epoch, error in {10: 0.1530, 40: 0.1155, 100: 0.1000, 150: 0.0947}.items():
         assert found[epoch] == pytest.approx(error, abs=0.001)
@@ -320,7 +320,7 @@ def test_nearest_stagnates_where_stochastic_rounding_goes_on():
     """C1 on (x − 1024)²/2 from 1024·1.75: a step t·g below half a gap never moves under RN."""
     problem, x0 = DiagonalQuadratic(np.array([1.0]), np.array([1024.0])), np.array([1792.0])
     nearest = run(problem, x0, stepsize=2.0**-4, steps=50, gradient="RN", multiply="RN", update="RN", rng=None)
-    assert nearest.x[0] == 1792 and np.all(nearest.stagnated == 1)
+    assert nearest.x[0] == 1792 and np.all(nearest.unmoved == 1)
     stochastic = run(problem, x0, stepsize=2.0**-4, steps=50, gradient="SR", multiply="SR", update="SR")
     assert np.all(stochastic.objective[-1] < nearest.objective[-1])
 
@@ -372,7 +372,7 @@ def test_progress_wraps_the_steps():
         ({"stepsize": "0.5"}, TypeError, "stepsize is '0.5'; must be a real number"),
         ({"steps": 0}, ValueError, "steps is 0; must be at least 1"),
         ({"steps": 2.5}, TypeError, "steps is 2.5; must be an integer"),
-        ({"record": 0}, ValueError, "record is 0; must be at least 1"),
+        ({"record_every": 0}, ValueError, "record_every is 0; must be at least 1"),
         ({"fmt": "binary7"}, ValueError, "format is 'binary7'"),
         ({"gradient": "SR_eps(1)"}, ValueError, r"scheme is 'SR_eps\(1\)': eps is 1.0"),
         ({"gradient": "signed_SR_eps(0.1)"}, ValueError, r"gradient is signed_SR_eps\(0.1\); a signed scheme can be"),
@@ -477,7 +477,9 @@ def test_the_heavy_ball_is_nesterovs_optimum_on_a_quadratic():
     problem = DiagonalQuadratic(np.array([1.0, 1e-2]), np.zeros(2))
     root = 10.0
     momentum = ((root - 1) / (root + 1)) ** 2
-    history = unrounded_descent(problem, np.ones(2), stepsize=4 / 1.1**2, steps=200, momentum=momentum, record=100)
+    history = unrounded_descent(
+        problem, np.ones(2), stepsize=4 / 1.1**2, steps=200, momentum=momentum, record_every=100
+    )
     assert (history.error[2] / history.error[1]) ** 0.01 == pytest.approx(momentum**0.5, rel=0.02)
 
 

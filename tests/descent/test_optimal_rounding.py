@@ -4,7 +4,7 @@ from scipy.optimize import approx_fprime
 from scipy.sparse import csr_array
 
 from srlib import Format, exact_law
-from srlib.descent.best_update import BestUpdate, _expected, best_update, downhill_from
+from srlib.descent.optimal_rounding import OptimalUpdate, _expected, downhill_from, optimal_update
 
 
 class Quadratic:
@@ -29,7 +29,7 @@ def mean(update, steps):
 
 @pytest.mark.parametrize("steps", [1, 12, 60])
 def test_the_best_is_better_than_the_named_schemes_and_worse_than_any_policy(steps):
-    best = best_update(FAMILY, STARTS, "binary8", 0.0625, steps, position=np.linspace(0, 1, 9))
+    best = optimal_update(FAMILY, STARTS, "binary8", 0.0625, steps, position=np.linspace(0, 1, 9))
     assert best.expected == pytest.approx(mean(best, steps), rel=1e-6)
     assert best.expected <= 1.0001 * min(mean(s, steps) for s in ("SR", "signed_SR_eps(0.1)", "signed_SR_eps(0.4)"))
     laws = [exact_law(f, "binary8", 0.0625) for f in FAMILY]
@@ -42,14 +42,14 @@ def test_the_best_is_better_than_the_named_schemes_and_worse_than_any_policy(ste
 @pytest.mark.parametrize(("named", "eps"), [("SR", 0.0), ("signed_SR_eps(0.25)", 0.25), ("signed_SR_eps(0.5)", 0.5)])
 def test_knots_on_the_line_of_a_named_scheme_have_its_law(problem, named, eps):
     position = np.linspace(0, 1, 5)
-    own = BestUpdate(position, np.minimum(position + eps, 1), 0.0)
+    own = OptimalUpdate(position, np.minimum(position + eps, 1), 0.0)
     laws = [exact_law(problem, "binary8", 0.0625, update=update) for update in (own, named)]
     assert abs(laws[0].matrix - laws[1].matrix).max() < 2.0**-30
 
 
 def test_the_position_is_counted_from_the_neighbour_that_is_uphill():
     """A quarter of the gap above the lower neighbour is 3/4 of the way down, and 1/4 of the way up."""
-    up = BestUpdate(np.array([0.0, 1.0]), np.array([0.2, 1.0]), 0.0)(np.array([0.25, 0.25]), np.array([1.0, -1.0]))
+    up = OptimalUpdate(np.array([0.0, 1.0]), np.array([0.2, 1.0]), 0.0)(np.array([0.25, 0.25]), np.array([1.0, -1.0]))
     np.testing.assert_allclose(up, [1 - 0.8, 0.4])
 
 
@@ -69,14 +69,14 @@ def test_the_derivative_is_that_of_a_difference():
 
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="starts has 1 elements; must have one for each of 4"):
-        best_update(FAMILY, [0.0], "binary8", 0.0625, 3)
+        optimal_update(FAMILY, [0.0], "binary8", 0.0625, 3)
     for position in ([0.0, 0.5], [0.1, 1.0], [0.0, 0.7, 0.3, 1.0], [[0.0, 1.0]]):
         with pytest.raises(ValueError, match=r"^position is .*; must increase from 0 to 1"):
-            best_update(FAMILY, STARTS, "binary8", 0.0625, 3, position=position)
+            optimal_update(FAMILY, STARTS, "binary8", 0.0625, 3, position=position)
     with pytest.raises(ValueError, match=r"^threshold is 1\.0; must be at least 0 and below 1"):
         downhill_from(1.0)
     with pytest.raises(ValueError, match=r"x is 0\.3; must be one of"):
-        best_update(FAMILY, [0.3] * 4, "binary8", 0.0625, 3)
+        optimal_update(FAMILY, [0.3] * 4, "binary8", 0.0625, 3)
 
 
 def test_the_threshold_rounds_to_the_neighbour_with_the_smaller_objective():

@@ -1,4 +1,4 @@
-"""The probe: a small run of every notebook, whose digests tell whether code still makes the numbers that it made.
+"""The regression check: a small run of every notebook, whose digests tell whether code makes the same numbers.
 
 It goes through all code at the extents that arrays have at paper scale, with few steps and replicates: what goes wrong
 only late in a run, or in one replicate of many, it does not see.
@@ -23,17 +23,17 @@ from srlib.batch.supervise import thread_limits
 from srlib.companion.notebook import Notebook, read_notebook
 from srlib.companion.records import load_record, load_stamped, stamp, write_atomically
 
-PROBE = "probe.json"  # among the figures
+KNOWN = "regression_check.json"  # among the figures
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the probe says of a notebook.
+    """What the check says of a notebook.
 
     Attributes
     ----------
     notebook : Notebook
-    verdict : {"same", "redraw", "differs", "fails", "never probed", "no record"}
+    verdict : {"same", "redraw", "differs", "fails", "never checked", "no record"}
         Whether its figures have the numbers and the pixels that they had, other pixels alone, or other numbers; and
         whether there is nothing to compare, or no record that a batch has made of one of them.
     current : bool
@@ -54,19 +54,19 @@ class Finding:
     def must_run(self) -> bool:
         """Whether the figures are others than those of the code, or nobody knows."""
         return self.verdict in ("redraw", "differs", "no record") or (
-            self.verdict == "never probed" and not self.current
+            self.verdict == "never checked" and not self.current
         )
 
 
-def read_probe(figures: Path) -> dict[str, dict]:
-    """Return parameters and digests by the stem of each notebook that has been probed.
+def read_known(figures: Path) -> dict[str, dict]:
+    """Return parameters and digests by the stem of each notebook that has been checked.
 
     Raises
     ------
     ValueError
         If the file is there and holds no such thing.
     """
-    path = figures / PROBE
+    path = figures / KNOWN
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
@@ -79,19 +79,19 @@ def read_probe(figures: Path) -> dict[str, dict]:
     return content
 
 
-def write_probe(figures: Path, findings: Iterable[Finding]) -> None:
+def write_known(figures: Path, findings: Iterable[Finding]) -> None:
     """Write the digests of some notebooks beside those that are known."""
-    content = read_probe(figures)
+    content = read_known(figures)
     for finding in findings:
         stem = finding.notebook.path.stem
         parameters = content.get(stem, {}).get("parameters", {})
         content[stem] = {"parameters": parameters, "figures": finding.digests}
-    write_atomically(figures / PROBE, (json.dumps(dict(sorted(content.items())), indent=1) + "\n").encode())
+    write_atomically(figures / KNOWN, (json.dumps(dict(sorted(content.items())), indent=1) + "\n").encode())
 
 
-def probe(notebooks: Sequence[Notebook], figures: Path, jobs: int) -> list[Finding]:
-    """Run the probe of some notebooks, so many at a time, and return what it says of each."""
-    known = read_probe(figures)
+def check(notebooks: Sequence[Notebook], figures: Path, jobs: int) -> list[Finding]:
+    """Run the check of some notebooks, so many at a time, and return what it says of each."""
+    known = read_known(figures)
     findings = []
     with tempfile.TemporaryDirectory(prefix="srlib-") as place:
         tasks = []
@@ -108,7 +108,7 @@ def probe(notebooks: Sequence[Notebook], figures: Path, jobs: int) -> list[Findi
 
 def _verdict(expected, found):
     if not expected:
-        return "never probed"
+        return "never checked"
     if expected == found:
         return "same"
     numbers = [{name: digests["numbers"] for name, digests in given.items()} for given in (expected, found)]
@@ -131,7 +131,7 @@ def _is_current(notebook, records):
 
 
 def restamp(finding: Finding, figures: Path) -> bool:
-    """Write the identity of what is there now into a notebook's records, if the probe agrees; tell whether it has."""
+    """Write the identity of what is there now into a notebook's records, if the check agrees; tell whether it has."""
     if finding.current or finding.verdict not in ("same", "redraw"):
         return False
     for path, record in _records(finding.notebook, figures).items():

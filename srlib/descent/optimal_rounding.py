@@ -13,7 +13,7 @@ from srlib.typing import Array
 
 
 @dataclass(frozen=True, eq=False)
-class BestUpdate:
+class OptimalUpdate:
     """A scheme for the update: the probability of rounding downhill, by the position between the neighbours.
 
     Attributes
@@ -35,7 +35,7 @@ class BestUpdate:
         return _prob_up(theta, sign, self.position, self.probability)
 
 
-def best_update(
+def optimal_update(
     objectives: Sequence,
     starts: Sequence[float],
     fmt,
@@ -45,7 +45,7 @@ def best_update(
     gradient="SR",
     multiply="SR",
     position: Array | None = None,
-) -> BestUpdate:
+) -> OptimalUpdate:
     """Return the update that makes E f(x̂_K), averaged over a family of problems, as small as an optimiser can make it.
 
     The transition matrix is linear in the probabilities at the knots, so that the exact law gives the gradient as well
@@ -101,17 +101,17 @@ def best_update(
     found = minimize(
         mean_and_gradient, position, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * knots, options={"maxiter": 500}
     )
-    return BestUpdate(position, found.x, float(found.fun))
+    return OptimalUpdate(position, found.x, float(found.fun))
 
 
-def downhill_from(threshold: float) -> BestUpdate:
+def downhill_from(threshold: float) -> OptimalUpdate:
     """Return the scheme that rounds downhill iff the position is above a threshold, 0 ≤ threshold < 1 (SPEC D11).
 
     For a quadratic with the curvature L it is at Lt/2 that the neighbour downhill has the smaller f: the best update.
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold is {threshold}; must be at least 0 and below 1")
-    return BestUpdate(np.array([threshold, np.nextafter(threshold, 2)]), np.array([0.0, 1.0]), np.nan)
+    return OptimalUpdate(np.array([threshold, np.nextafter(threshold, 2)]), np.array([0.0, 1.0]), np.nan)
 
 
 def _prob_up(theta, sign, position, probability):

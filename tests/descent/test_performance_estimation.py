@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srlib.descent.performance_estimation import worst_case
 from srlib.descent.rates import Rates
-from srlib.descent.worst_case import worst_case
 
 SOLVED = 1e-5  # of the solver
 

@@ -16,15 +16,15 @@ from nbformat.v4 import new_code_cell, new_notebook
 from nbformat.v4 import writes as as_notebook
 from shared import DISPATCHED
 
-from srlib.batch import probe as module
+from srlib.batch import regression_check as module
 from srlib.batch.identity import identity
-from srlib.batch.probe import Finding, failing_tests, probe
+from srlib.batch.regression_check import Finding, check, failing_tests
 from srlib.cli import main
 from srlib.companion.notebook import Notebook, find_notebooks, read_notebook
 from srlib.companion.records import digest, load_record
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.xdist_group("probe")
+pytestmark = pytest.mark.xdist_group("check")
 
 PARAMETERS = """profile = "quick"  # or "paper"
 backend = "numpy"  # where arrays are
@@ -56,8 +56,8 @@ class Checkout:
             (self.place / name).mkdir()
         for name in ("one", "two"):
             self.write(name)
-        probed = {name: {"parameters": {"steps": 5}, "figures": {}} for name in ("one", "two")}
-        (self.figures / "probe.json").write_text(json.dumps(probed))
+        known = {name: {"parameters": {"steps": 5}, "figures": {}} for name in ("one", "two")}
+        (self.figures / "regression_check.json").write_text(json.dumps(known))
         return self
 
     def write(self, name, old="", new=""):
@@ -95,7 +95,7 @@ def updated(tmp_path_factory):
 
 
 def here(patch, place):
-    """Let the probe run in this process, and every unit test pass."""
+    """Let the check run in this process, and every unit test pass."""
     patch.setattr(module, "_run_all", lambda tasks, jobs: [module._run(*task) for task in tasks])
     patch.setattr(module, "failing_tests", lambda *given: None)
     patch.chdir(place)
@@ -109,8 +109,8 @@ def checkout(updated, tmp_path, monkeypatch):
     return Checkout(copy)
 
 
-def test_what_was_never_probed_is_run_at_paper_scale_and_has_digests(checkout):
-    assert {path.name for path in checkout.figures.iterdir()} == {"probe.json"} | {
+def test_what_was_never_checked_is_run_at_paper_scale_and_has_digests(checkout):
+    assert {path.name for path in checkout.figures.iterdir()} == {"regression_check.json"} | {
         f"{name}.{suffix}" for name in ("one", "two") for suffix in ("json", "pdf", "png")
     }
     for name in ("one", "two"):
@@ -119,9 +119,9 @@ def test_what_was_never_probed_is_run_at_paper_scale_and_has_digests(checkout):
             == checkout.record(name)["parameters"]
         )
         assert checkout.record(name)["identity"] == checkout.now(name)
-    probed = json.loads((checkout.figures / "probe.json").read_text())
-    assert probed["one"]["parameters"] == {"steps": 5}
-    assert {len(digest) for digest in probed["one"]["figures"]["one"].values()} == {64}
+    known = json.loads((checkout.figures / "regression_check.json").read_text())
+    assert known["one"]["parameters"] == {"steps": 5}
+    assert {len(digest) for digest in known["one"]["figures"]["one"].values()} == {64}
 
 
 def test_where_nothing_has_changed_nothing_is_written(checkout):
@@ -132,13 +132,13 @@ def test_where_nothing_has_changed_nothing_is_written(checkout):
 
 
 def test_digests_alone_are_added_where_the_records_are_those_of_the_code(checkout):
-    (checkout.figures / "probe.json").unlink()
+    (checkout.figures / "regression_check.json").unlink()
     records = {name: content for name, content in checkout.files().items()}
     assert checkout.run("restamp")[0] == 0
     assert checkout.files() == records
     code, said = checkout.run("update", "--out", "nowhere")
     assert code == 0 and not Path("nowhere").exists(), said
-    assert json.loads((checkout.figures / "probe.json").read_text())["one"]["figures"].keys() == {"one"}
+    assert json.loads((checkout.figures / "regression_check.json").read_text())["one"]["figures"].keys() == {"one"}
 
 
 def test_other_code_with_the_same_numbers_is_restamped_and_the_record_says_who_computed_them(checkout):
@@ -172,7 +172,7 @@ def test_other_numbers_are_told_and_nothing_is_written(checkout):
 
 
 def test_a_difference_that_only_the_paper_scale_would_show_is_not_seen(checkout):
-    """It is what the probe is too short for."""
+    """It is what the check is too short for."""
     checkout.write("two", "1.1 * k", "(1.1 * k if k < 10 else 0.0)")
     assert checkout.run("restamp") == (0, "one  up to date\ntwo  restamped\n")
 
@@ -236,10 +236,10 @@ def test_while_a_notebook_fails_nothing_is_written(checkout):
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"one": {}}', '{"one": {"parameters": {}}}'])
-def test_a_damaged_probe_is_refused(checkout, content):
-    (checkout.figures / "probe.json").write_text(content)
+def test_a_damaged_check_is_refused(checkout, content):
+    (checkout.figures / "regression_check.json").write_text(content)
     code, said = checkout.run("restamp")
-    assert code == 2 and "probe.json: " in said
+    assert code == 2 and "regression_check.json: " in said
 
 
 @pytest.mark.slow
@@ -259,8 +259,8 @@ def test_the_unit_tests_are_those_of_the_modules_that_notebooks_reach(checkout, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"probe\.json: is not JSON \("),
-        ("[]", r"probe\.json: must hold parameters and figures of each notebook"),
+        ("{", r"regression_check\.json: is not JSON \("),
+        ("[]", r"regression_check\.json: must hold parameters and figures of each notebook"),
         ('{"one": []}', "must hold parameters and figures"),
         ('{"one": {"parameters": {}}}', "must hold parameters and figures"),
         ('{"one": {"figures": {}}}', "must hold parameters and figures"),
@@ -268,9 +268,9 @@ def test_the_unit_tests_are_those_of_the_modules_that_notebooks_reach(checkout, 
     ],
 )
 def test_a_file_that_holds_no_such_digests_is_named(tmp_path, content, message):
-    (tmp_path / "probe.json").write_text(content)
+    (tmp_path / "regression_check.json").write_text(content)
     with pytest.raises(ValueError, match=message):
-        module.read_probe(tmp_path)
+        module.read_known(tmp_path)
 
 
 NOTEBOOK = Notebook(Path("some.ipynb"), "Title", (), ("one", "two"))
@@ -291,8 +291,8 @@ def found(verdict, current, digests=None):
         ("differs", False, True),
         ("fails", True, False),
         ("fails", False, False),
-        ("never probed", True, False),
-        ("never probed", False, True),
+        ("never checked", True, False),
+        ("never checked", False, True),
     ],
 )
 def test_a_notebook_must_be_run_where_its_figures_are_others_or_nobody_knows(verdict, current, expected):
@@ -302,8 +302,8 @@ def test_a_notebook_must_be_run_where_its_figures_are_others_or_nobody_knows(ver
 @pytest.mark.parametrize(
     ("expected", "now", "verdict"),
     [
-        ({}, {"one": {"numbers": "1", "pixels": "2"}}, "never probed"),
-        ({}, {}, "never probed"),
+        ({}, {"one": {"numbers": "1", "pixels": "2"}}, "never checked"),
+        ({}, {}, "never checked"),
         ({"one": {"numbers": "1", "pixels": "2"}}, {"one": {"numbers": "1", "pixels": "2"}}, "same"),
         ({"one": {"numbers": "1", "pixels": "2"}}, {"one": {"numbers": "1", "pixels": "3"}}, "redraw"),
         ({"one": {"numbers": "1", "pixels": "2"}}, {"one": {"numbers": "3", "pixels": "2"}}, "differs"),
@@ -316,18 +316,18 @@ def test_the_verdict_is_by_the_digests_of_numbers_before_those_of_pixels(expecte
 
 
 def test_digests_are_written_beside_those_that_are_known(tmp_path):
-    assert module.read_probe(tmp_path) == {}
+    assert module.read_known(tmp_path) == {}
     before = {"some": {"parameters": {"ε": 1}, "figures": {}}, "zero": {"parameters": {}, "figures": {"a": {}}}}
-    (tmp_path / "probe.json").write_text(json.dumps(before))
+    (tmp_path / "regression_check.json").write_text(json.dumps(before))
     other = Finding(Notebook(Path("b/other.ipynb"), "", (), ()), "same", True, {"c": {"numbers": "2"}})
-    module.write_probe(tmp_path, [found("same", True, {"one": {"numbers": "1"}}), other])
+    module.write_known(tmp_path, [found("same", True, {"one": {"numbers": "1"}}), other])
     expected = {
         "other": {"parameters": {}, "figures": {"c": {"numbers": "2"}}},
         "some": {"parameters": {"ε": 1}, "figures": {"one": {"numbers": "1"}}},
         "zero": before["zero"],
     }
-    assert module.read_probe(tmp_path) == expected
-    assert (tmp_path / "probe.json").read_text() == json.dumps(expected, indent=1) + "\n"
+    assert module.read_known(tmp_path) == expected
+    assert (tmp_path / "regression_check.json").read_text() == json.dumps(expected, indent=1) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_digests_are_written_beside_those_that_are_known(tmp_path):
         ("same", True, False),
         ("differs", False, False),
         ("fails", False, False),
-        ("never probed", False, False),
+        ("never checked", False, False),
     ],
 )
 def test_records_are_stamped_where_numbers_are_the_same_and_the_code_is_another(
@@ -393,8 +393,8 @@ def test_what_a_notebook_raises_is_told_in_one_line(tmp_path, monkeypatch):
     assert module._run(str(tmp_path / "some.ipynb"), {}, "there") == ({}, "ValueError: one")
 
 
-def test_every_notebook_has_a_probe_with_a_digest_of_each_figure():
-    known = module.read_probe(ROOT / "figures")
+def test_every_notebook_has_a_check_with_a_digest_of_each_figure():
+    known = module.read_known(ROOT / "figures")
     declared = {path.stem: read_notebook(path) for path in find_notebooks(ROOT / "notebooks")}
     assert known.keys() == declared.keys()
     for stem, notebook in declared.items():
@@ -404,17 +404,17 @@ def test_every_notebook_has_a_probe_with_a_digest_of_each_figure():
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("other threads")
-def test_the_probe_has_its_digests_with_other_threads_blas_kernels_and_simd_width(monkeypatch):
+def test_the_check_has_its_digests_with_other_threads_blas_kernels_and_simd_width(monkeypatch):
     """Two threads of ours, OpenBLAS for Haswell, and NumPy without what it dispatches; `srlib restamp` takes others."""
     settings = {"NUMBA_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     settings |= {"OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": DISPATCHED}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    findings = probe([read_notebook(path) for path in find_notebooks(ROOT / "notebooks")], ROOT / "figures", 1)
+    findings = check([read_notebook(path) for path in find_notebooks(ROOT / "notebooks")], ROOT / "figures", 1)
     assert {finding.notebook.path.stem: finding.verdict for finding in findings if finding.verdict != "same"} == {}
 
 
-def test_the_processes_of_the_probe_have_limits_and_leave_the_environment_as_it_is():
-    code = "import os, srlib.batch.probe as p\nwith p._environment({'A_LIMIT': '1', 'PATH': ''}):\n    print(os.environ['A_LIMIT'], len(os.environ['PATH']) > 0)\nprint('A_LIMIT' in os.environ)"  # fmt: skip  # noqa: E501
+def test_the_processes_of_the_check_have_limits_and_leave_the_environment_as_it_is():
+    code = "import os, srlib.batch.regression_check as p\nwith p._environment({'A_LIMIT': '1', 'PATH': ''}):\n    print(os.environ['A_LIMIT'], len(os.environ['PATH']) > 0)\nprint('A_LIMIT' in os.environ)"  # fmt: skip  # noqa: E501
     said = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True)
     assert said.stdout == "1 True\nFalse\n"
