@@ -20,7 +20,7 @@ PROGRAMS = {
 from srlib.kernels.products import accumulated_matmul
 from srlib.rounding import rounding_rule
 a = np.full((1, 1, 64), 1.25)
-print(accumulated_matmul(a, a.reshape(1, 64, 1), rounding_rule("binary8", "RN", a, None), None, 1).item())
+print(accumulated_matmul(a, a.reshape(1, 64, 1), rounding_rule("binary8", "RN", a, None), None).item())
 """,
     "a value": "from srlib import round_to; print(float(round_to(np.full(1, 1.1), 'binary8')[0]))",
     "a word": "cpu.fill_words(words, np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(1)); print(int(words[0]))",
