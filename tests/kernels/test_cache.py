@@ -30,7 +30,7 @@ print(accumulated_matmul(a, a.reshape(1, 64, 1), rounding_rule("binary8", "RN", 
 # A planted change of each source, and which of the numbers it alters.
 PLANTED = {
     "cpu": ("(theta > threshold)", "(theta > 0.5 * threshold)", "a product"),
-    "products": ("exact[j] += factor * column[j]", "exact[j] += 2 * factor * column[j]", "a product"),
+    "products": ("total[j] + factor * column[j]", "total[j] + 2 * factor * column[j]", "a product"),
     "elementary": ("range(13, 1, -1)", "range(5, 1, -1)", "exp"),
     "elementwise": ("* POWERS[np.uint32(middle + half)]", "* POWERS[np.uint32(middle + half + 1)]", "exp"),
     "llvm": ("one = 1 << stored", "one = 1 << (stored - 1)", "a value"),
