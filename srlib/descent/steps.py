@@ -1,8 +1,8 @@
 """Gradient descent with three rounding sites, on an ensemble of replicates at once (SPEC, Gradient descent)."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,24 @@ from srlib.philox import Philox
 from srlib.rounding import round_to
 from srlib.schemes import Scheme
 from srlib.typing import Array, Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Average:
+    """The mean of the last iterates of a run, in binary64.
+
+    Attributes
+    ----------
+    x : array
+        Like an iterate.
+    objective : float64 array of shape () or (replicates,)
+    error : float64 array of the same shape, or None
+        As in `History`.
+    """
+
+    x: object
+    objective: np.ndarray
+    error: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +52,8 @@ class History:
         The error that the problem defines, to 10 significant digits.
     unmoved : float64 array of shape (steps,) or (steps, replicates)
         Share of the components that each step left unchanged.
+    averages : dict of int to Average
+        By their number, means of the last iterates; empty unless asked for.
     """
 
     x: object
@@ -41,6 +61,7 @@ class History:
     objective: np.ndarray
     error: np.ndarray | None
     unmoved: np.ndarray
+    averages: Mapping[int, Average] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         from srlib import html
@@ -59,17 +80,22 @@ def gradient_descent(
     multiply: Scheme | str = "SR",
     update: Scheme | str | Callable[[int], Scheme | str] = "SR",
     rng: Philox | None = None,
+    momentum: float = 0.0,
+    velocity_fmt: Format | str | None = None,
     record_every: int = 1,
+    averages: Sequence[int] = (),
     progress: Callable[..., Any] | None = None,
 ) -> History:
     """Run x⁺ = fl₃(x − fl₂(t·fl₁(∇f(x)))), for a whole ensemble of replicates at once, and record what happens.
 
     Parameters
     ----------
-    problem, x0, stepsize, steps, fmt, gradient, multiply, update, rng, progress
+    problem, x0, stepsize, steps, fmt, gradient, multiply, update, rng, momentum, velocity_fmt, progress
         As for `iterates`. The problem may have ``error(x)``, which is recorded too.
     record_every : int
         Objective and error are computed every so many steps, and at the start and the end.
+    averages : sequence of int
+        Over how many of the last iterates means are taken, each at most the number of steps.
 
     Returns
     -------
@@ -90,8 +116,9 @@ def gradient_descent(
     array([7.       , 1.75     , 0.65625  , 0.1640625])
     """
     sites = {"gradient": gradient, "multiply": multiply, "update": update}
-    walk = iterates(problem, x0, stepsize=stepsize, steps=steps, fmt=fmt, **sites, rng=rng, progress=progress)  # type: ignore[arg-type]
-    return _history(problem, walk, steps, record_every)
+    moving = {"momentum": momentum, "velocity_fmt": velocity_fmt}
+    walk = iterates(problem, x0, stepsize=stepsize, steps=steps, fmt=fmt, **sites, rng=rng, **moving, progress=progress)  # type: ignore[arg-type]
+    return _history(problem, walk, steps, record_every, averages)
 
 
 def iterates(
@@ -105,6 +132,8 @@ def iterates(
     multiply: Scheme | str = "SR",
     update: Scheme | str | Callable[[int], Scheme | str] = "SR",
     rng: Philox | None = None,
+    momentum: float = 0.0,
+    velocity_fmt: Format | str | None = None,
     progress: Callable[..., Any] | None = None,
 ) -> Iterator[Array]:
     """Return an iterator over the iterates of low-precision gradient descent, from the rounded start on.
@@ -127,6 +156,12 @@ def iterates(
         update may be a function of the number of steps taken before.
     rng : Philox
         Random words of the stochastic schemes; its replicates are those of the ensemble.
+    momentum : float
+        β of the heavy ball, a value of the velocity's format from 0 to below 1. If it is not 0, a step is
+        v⁺ = fl₂(fl₂(βv) + û), x⁺ = fl₃(x − v⁺), from v = 0, with û = fl₂(t·ĝ) as ever; the direction of a signed update
+        is v⁺.
+    velocity_fmt : Format or str, optional
+        Format of the velocity and of βv; `fmt` if not given.
     progress : callable, optional
         Wraps the range of the steps, as tqdm does.
 
@@ -140,11 +175,30 @@ def iterates(
     sites = {scheme: _sites(fmt, gradient, multiply, scheme, rng) for scheme in dict.fromkeys(updates)}
     stepsize = checks.positive("stepsize", stepsize)
     x = _start(problem, x0, Format.parse(fmt), rng)
+    beta, velocity = _momentum(momentum, velocity_fmt or fmt), Arithmetic(velocity_fmt or fmt, multiply, rng)
+    last = [array_namespace(x).zeros_like(x)]
 
     def step(x: Array, number: int) -> Array:
-        return _step(problem, x, stepsize, *sites[updates[number]])
+        first, second, third = sites[updates[number]]
+        g = _rounded_gradient(problem, x, first)
+        if not beta:
+            return descend(x, g, stepsize, second, third)
+        u = second.multiply(g, stepsize)
+        last[0] = velocity.add(velocity.multiply(last[0], beta), u, overwrite=True)
+        return third.subtract(x, last[0], v=last[0] if third.scheme.signed else None)  # type: ignore[union-attr]
 
     return _walk(x, step, steps, progress)
+
+
+def _momentum(beta: float, fmt: Format | str) -> float:
+    """Return β; raise ValueError if it is not from 0 to below 1, or no value of a format."""
+    beta, fmt = checks.real("momentum", beta), Format.parse(fmt)
+    if not 0 <= beta < 1:
+        raise ValueError(f"momentum is {beta}; must be at least 0 and below 1")
+    below, above = fmt.neighbours(beta)
+    if below != above:
+        raise ValueError(f"momentum is {beta}; must be a value of {fmt}, as are {below:g} and {above:g}")
+    return beta
 
 
 def skeleton(
@@ -157,6 +211,7 @@ def skeleton(
     eps: float | Sequence[float] = 0.0,
     underflow: bool = True,
     record_every: int = 1,
+    averages: Sequence[int] = (),
 ) -> History:
     """Run x⁺ = x − t·g − ε·ulp(x)·w·sign(g) in binary64, unrounded: what signed_SR_eps does in the mean (SPEC D9).
 
@@ -164,7 +219,7 @@ def skeleton(
 
     Parameters
     ----------
-    problem, x0, steps, record_every
+    problem, x0, steps, record_every, averages
         As for `gradient_descent`; `x0` is rounded to `fmt`, as there.
     stepsize : float, or sequence of float
         t, or that of each step.
@@ -193,7 +248,7 @@ def skeleton(
         kept = xp.clip(xp.abs(move) / fmt.smallest_subnormal, 0.0, 1.0) if underflow else 1.0
         return x - move - biases[number] * fmt.ulp(x) * kept * xp.sign(g)
 
-    return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record_every)
+    return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record_every, averages)
 
 
 def unrounded_descent(
@@ -206,12 +261,13 @@ def unrounded_descent(
     sign_step: float | Sequence[float] = 0.0,
     relative_step: float | Sequence[float] = 0.0,
     record_every: int = 1,
+    averages: Sequence[int] = (),
 ) -> History:
     """Run x⁺ = x − t·g + β(x − x⁻) − (c + r|x|)·sign(g) in binary64: what a gain of rounding is to be compared with.
 
     Parameters
     ----------
-    problem, x0, steps, record_every
+    problem, x0, steps, record_every, averages
         As for `gradient_descent`, but nothing is rounded, nor the start.
     stepsize : float, or sequence of float
         t, or that of each step.
@@ -249,7 +305,7 @@ def unrounded_descent(
         last[0] = x
         return moved
 
-    return _history(problem, _walk(start, step, steps, None), steps, record_every)
+    return _history(problem, _walk(start, step, steps, None), steps, record_every, averages)
 
 
 def _walk(
@@ -263,8 +319,11 @@ def _walk(
         yield x
 
 
-def _history(problem: Problem, walk: Iterator[Array], steps: int, record_every: int) -> History:
+def _history(
+    problem: Problem, walk: Iterator[Array], steps: int, record_every: int, averages: Sequence[int] = ()
+) -> History:
     every = checks.integer("record_every", record_every, 1)
+    sums: dict[int, Array] = {checks.integer("averages", count, 1, steps): 0.0 for count in averages}
     recorded = {*range(0, steps, every), steps}
     objectives, errors, still = [], [], []
     before, axes, size = None, tuple(range(-len(problem.shape), 0)), math.prod(problem.shape)
@@ -278,10 +337,20 @@ def _history(problem: Problem, walk: Iterator[Array], steps: int, record_every: 
                 objectives.append(significant(numbers_at(problem, "f", x)))
                 if hasattr(problem, "error"):
                     errors.append(significant(numbers_at(problem, "error", x)))
+        for count in sums:
+            if number > steps - count:
+                sums[count] = sums[count] + x
         before = x
     error = np.array(errors) if errors else None
     unmoved = to_numpy(xp.stack(still)) / size  # copied from a GPU at the end, not after every step
-    return History(before, np.array(sorted(recorded)), np.array(objectives), error, unmoved)
+    means = {count: _average(problem, total / count) for count, total in sums.items()}
+    return History(before, np.array(sorted(recorded)), np.array(objectives), error, unmoved, means)
+
+
+def _average(problem: Problem, x: Array) -> Average:
+    with np.errstate(all="ignore"):
+        error = significant(numbers_at(problem, "error", x)) if hasattr(problem, "error") else None
+        return Average(x, significant(numbers_at(problem, "f", x)), error)
 
 
 def _each_step(name: str, value: Any, steps: int) -> list[float]:
@@ -316,14 +385,10 @@ def _start(problem: Problem, x0: Array, fmt: Format, rng: Philox | None) -> Arra
     return round_to(xp.broadcast_to(x, ensemble), fmt)
 
 
-def _step(
-    problem: Problem, x: Array, stepsize: float, first: Arithmetic, second: Arithmetic, third: Arithmetic
-) -> Array:
+def _rounded_gradient(problem: Problem, x: Array, site: Arithmetic) -> Array:
     if hasattr(problem, "rounded_gradient"):
-        g = like_points("rounded_gradient", problem.rounded_gradient(x, first), x)
-    else:
-        g = first.round(gradient_at(problem, x))
-    return descend(x, g, stepsize, second, third)
+        return like_points("rounded_gradient", problem.rounded_gradient(x, site), x)
+    return site.round(gradient_at(problem, x))
 
 
 def gradient_at(problem: Problem, x: Array) -> Array:

@@ -1,10 +1,12 @@
 import inspect
+import itertools
 from pathlib import Path
 
 import array_api_strict
 import ml_dtypes
 import numba
 import numpy as np
+import oracle
 import pytest
 import scipy.optimize
 import threadpoolctl
@@ -23,7 +25,7 @@ from srlib import (
 )
 from srlib.companion import datasets
 from srlib.descent.bounds import certify
-from srlib.descent.steps import unrounded_descent
+from srlib.descent.steps import iterates, unrounded_descent
 
 MNIST = Path(__file__).parents[2] / "data" / "mnist"
 SCHEMES = {"gradient": "SR", "multiply": "SR_eps(0.2)", "update": "signed_SR_eps(0.1)"}
@@ -71,7 +73,6 @@ def test_the_scheme_of_the_update_may_depend_on_the_step():
     np.testing.assert_array_equal(history.x, x)
 
 
-@pytest.mark.slow
 def test_the_skeleton_is_its_formula_and_without_eps_gradient_descent():
     stepsizes, eps, x = [0.5, 0.25, 0.5], [0.4, 0.1, 0.0], round_to(np.array([100.0, 10.0, 0.7]), "binary8")
     start = x
@@ -518,3 +519,136 @@ def test_sign_steps_may_differ_from_step_to_step():
     one = unrounded_descent(QUADRATIC, start, stepsize=0.5, steps=1, sign_step=0.25).x
     two = unrounded_descent(QUADRATIC, one, stepsize=0.5, steps=1).x
     np.testing.assert_array_equal(unrounded_descent(QUADRATIC, start, stepsize=0.5, steps=2, sign_step=sizes).x, two)
+
+
+def one_by_one(x, v, steps, beta, words, fmt, velocity_fmt, schemes, stepsize):
+    """Steps with momentum of one replicate, a number at a time in exact rationals; `words` gives those of a draw."""
+    first, second, third = schemes
+    draw = itertools.count()
+
+    def fl(values, to, scheme, direction=None):
+        stochastic = scheme.startswith(("SR", "signed"))
+        drawn = words(next(draw)) if stochastic else [0] * len(values)
+        directions = direction or [0.0] * len(values)
+        return [
+            oracle.rounded(y, to, scheme, int(w), d, np.float64)
+            for y, w, d in zip(values, drawn, directions, strict=True)
+        ]
+
+    for _ in range(steps):
+        g = fl([float(c * (a - b)) for c, a, b in zip(CURVATURES, x, MINIMISER, strict=True)], fmt, first)
+        u = fl([stepsize * s for s in g], fmt, second)
+        if beta:
+            kept = fl([beta * a for a in v], velocity_fmt, second)
+            v = fl([a + b for a, b in zip(kept, u, strict=True)], velocity_fmt, second)
+        else:
+            v = u
+        x = fl([a - b for a, b in zip(x, v, strict=True)], fmt, third, v)
+    return x
+
+
+CURVATURES, MINIMISER = [1.0, 0.25, 0.5], [3.0, -7.0, 0.5]
+HEAVY = {
+    "SR": ("SR", "SR", "SR"),
+    "signed": ("SR", "SR_eps(0.1)", "signed_SR_eps(0.6)"),
+    "RN": ("RN", "RN", "RN"),
+    "a random update": ("RN", "RN", "signed_SR_eps(0.1)"),
+}
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.875])
+@pytest.mark.parametrize("schemes", HEAVY.values(), ids=HEAVY)
+@pytest.mark.parametrize("velocity_fmt", [None, "bfloat16", "e4m3"])
+def test_momentum_has_every_operation_rounded(beta, schemes, velocity_fmt):
+    """Two steps and five, by an oracle in rationals that takes the words of each draw in turn."""
+    problem = DiagonalQuadratic(CURVATURES, MINIMISER)
+    start, fmt = [100.0, 10.0, 0.75], Format.parse("binary8")
+    start = [float(a) for a in round_to(np.array(start), fmt)]
+    sites = dict(zip(("gradient", "multiply", "update"), schemes, strict=True))
+    options = {"momentum": beta, "velocity_fmt": velocity_fmt, "stepsize": 0.375, "fmt": fmt}
+    for steps in (2, 5):
+        rng = Philox(11, replicates=range(3, 5))
+        found = gradient_descent(problem, start, steps=steps, rng=rng, **sites, **options).x
+        taken = rng.draws
+        for row, replicate in enumerate((3, 4)):
+
+            def words(draw, replicate=replicate):
+                stream = Philox(11, replicates=range(replicate, replicate + 1))
+                stream.draws = draw
+                return stream.words(np.empty((1, 3)))[0]
+
+            other = Format.parse(velocity_fmt or fmt)
+            expected = one_by_one(start, [0.0] * 3, steps, beta, words, fmt, other, schemes, 0.375)
+            np.testing.assert_array_equal(found[row], expected)
+        a_step = [scheme != "RN" for scheme in (schemes[0], schemes[1], *[schemes[1]] * (2 * bool(beta)), schemes[2])]
+        assert taken == steps * sum(a_step)
+
+
+def test_without_momentum_nothing_is_drawn_for_the_velocity_and_nothing_changes():
+    assert_same(run(momentum=0.0), run())
+    assert_same(run(momentum=0.0, velocity_fmt="bfloat16"), run())
+
+
+def test_exact_momentum_is_the_heavy_ball():
+    options = {"stepsize": 0.5, "steps": 30, "fmt": "binary64", "gradient": "RN", "multiply": "RN", "update": "RN"}
+    x0 = np.array([100.0, 10.0, 0.7])
+    found = gradient_descent(QUADRATIC, x0, momentum=0.75, **options).x
+    expected = unrounded_descent(QUADRATIC, x0, stepsize=0.5, steps=30, momentum=0.75).x
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_momentum_is_the_same_for_replicates_alone_and_for_another_library():
+    problem = network(100)
+    start = np.array([problem.initial(1, r) for r in range(2)])
+    options = {"steps": 3, "momentum": 0.875, "velocity_fmt": "bfloat16"}
+    ensemble = run(problem, start, rng=Philox(2, replicates=2), **options)
+    for r in range(2):
+        alone = run(problem, start[r : r + 1], rng=Philox(2, replicates=range(r, r + 1)), **options)
+        np.testing.assert_array_equal(alone.x[0], ensemble.x[r])
+    strict = DiagonalQuadratic(array_api_strict.asarray([1.0, 0.25]), array_api_strict.asarray([3.0, -7.0]))
+    plain = DiagonalQuadratic(np.array([1.0, 0.25]), np.array([3.0, -7.0]))
+    options |= {"rng": Philox(5, 3), "steps": 6}
+    other = options | {"rng": Philox(5, 3)}
+    start = array_api_strict.asarray([64.0, 5.0])
+    assert_same(run(strict, start, **options), run(plain, np.array([64.0, 5.0]), **other))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"momentum": 0.9}, "momentum is 0.9; must be a value of binary8, as are 0.875 and 1"),
+        ({"momentum": 0.9, "velocity_fmt": "bfloat16"}, "momentum is 0.9; must be a value of bfloat16, as are 0.89"),
+        ({"momentum": 1.0}, "momentum is 1.0; must be at least 0 and below 1"),
+        ({"momentum": -0.5}, "momentum is -0.5; must be at least 0 and below 1"),
+        ({"velocity_fmt": "binary7"}, "format is 'binary7'"),
+        ({"averages": [0]}, "averages is 0; must be from 1 to 20"),
+        ({"averages": [21]}, "averages is 21; must be from 1 to 20"),
+    ],
+)
+def test_momentum_and_averages_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(ValueError) as error:
+        run(**changes)
+    assert str(error.value).startswith(message)
+
+
+def unrounded(**options):
+    return unrounded_descent(QUADRATIC, np.array([100.0, 10.0, 0.7]), stepsize=0.5, steps=20, **options)
+
+
+@pytest.mark.parametrize("descent", [run, unrounded], ids=["rounded", "binary64"])
+def test_averages_are_means_of_the_last_iterates_and_have_their_own_objective_and_error(descent):
+    counts = [1, 2, 20]
+    found = descent(averages=counts)
+    walk = list(iterates(QUADRATIC, np.array([100.0, 10.0, 0.7]), stepsize=0.5, steps=20, fmt="binary8",
+                         **SCHEMES, rng=Philox(1, replicates=4)))  # fmt: skip
+    assert list(found.averages) == counts
+    np.testing.assert_array_equal(found.averages[1].x, found.x)
+    np.testing.assert_array_equal(found.averages[1].objective, found.objective[-1])
+    np.testing.assert_array_equal(found.averages[1].error, found.error[-1])
+    for count in counts:
+        average = found.averages[count]
+        np.testing.assert_allclose(average.objective, QUADRATIC.f(average.x), rtol=1e-9)
+        np.testing.assert_allclose(average.error, QUADRATIC.error(average.x), rtol=1e-9)
+        if descent is run:
+            np.testing.assert_allclose(average.x, np.mean(walk[-count:], axis=0), rtol=1e-14)
+    assert run().averages == {}
