@@ -223,7 +223,10 @@ def variance(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None 
 def _prepare(
     x: Array, fmt: Format | str, scheme: Scheme | str, v: Array
 ) -> tuple[Array, tuple[Array, Array, Array], Array, Any]:
-    """Return x as an array, where it lies, the probability of moving away from zero, and the namespace of x."""
+    """Return x as an array, where it lies, the probability of moving away from zero, and the namespace of x.
+
+    Both theta and this probability count from zero, where those of the definitions count upward.
+    """
     y, fmt, scheme = checks.real_array("x", x), Format.parse(fmt), Scheme.parse(scheme)
     fmt.check_carrier(carrier(y))
     v = direction(scheme, v, y)

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from srlib.batch.identity import code_behind, identity
 from srlib.batch.supervise import thread_limits
-from srlib.companion.notebook import Notebook, read_notebook
+from srlib.companion.notebook import Notebook, literal, read_notebook
 from srlib.companion.records import load_record, load_stamped, stamp, write_atomically
 
+_UNRECORDED = {"output_dir", "pieces", "figures_dir"}  # parameters that say nothing about the numbers
 KNOWN = "regression_check.json"  # among the figures
 
 
@@ -116,12 +117,23 @@ def _verdict(expected, found):
 
 
 def _records(notebook, figures):
-    """Return the records of a notebook's figures by their paths; none if a batch has not made all of them."""
+    """Return the records of a notebook's figures by their paths; none if a batch has not made them all as declared."""
     paths = [figures / f"{name}.json" for name in notebook.figures]
     try:
-        return {path: load_stamped(path) for path in paths}
+        found = {path: load_stamped(path) for path in paths}
     except (OSError, ValueError):
         return {}
+    return found if all(_is_declared(record, notebook) for record in found.values()) else {}
+
+
+def _is_declared(record, notebook):
+    """Tell whether the parameters of a record are those that the notebook declares, with its defaults."""
+    declared = {parameter.name: parameter.default for parameter in notebook.parameters}
+    fixed = {name: default for name, default in declared.items() if name not in (*_UNRECORDED, "profile")}
+    given = {name: literal(default) for name, default in fixed.items() if default != "None"}
+    recorded = record["parameters"]
+    same_names = recorded.keys() == declared.keys() - _UNRECORDED
+    return same_names and all(recorded[name] == value for name, value in given.items())
 
 
 def _is_current(notebook, records):

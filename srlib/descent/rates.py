@@ -1,12 +1,18 @@
 """A rounding is two stepsizes and a noise: what it does to descent and to distance, and the bounds that follow (D5)."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from srlib import checks
+from srlib.descent.potentials import Knowledge, potential_bounds
 from srlib.typing import Array
+
+KINDS = ("D5", "potential")  # of bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +105,68 @@ class Rates:
         moments: dict[str, Any] = {name: function(getattr(self, name), axis=1) for name in names}
         return replace(self, **moments)
 
-    def bound(self, radius: Array) -> np.ndarray:
-        """Return the bound of D5 on E f(x̂_k) − f* for k = 0 … steps, from ‖x̂_0 − x*‖ in the mean square.
+    def bound(self, radius: Array, kind: str = "D5", horizons: Sequence[int] | None = None) -> np.ndarray:
+        """Return a bound on E f(x̂_k) − f* for k = 0 … steps, from ‖x̂_0 − x*‖ in the mean square.
 
         Of components it is one for each, and their sum is a bound for the whole (D5′).
 
-        It assumes that f is convex and its gradient has the Lipschitz constant L, and nothing else. The proof is in
-        notebook 04; the potential A_k·a_k + ½R_k² falls by w_k·G_k in step k.
+        It assumes that f is convex and its gradient has the Lipschitz constant L, and nothing else.
+
+        Parameters
+        ----------
+        radius : float or array of shape (components,)
+        kind : {"D5", "potential"}
+            The closed form of D5, or the best bound that one matrix inequality a step can prove (D5c), which is never
+            above it and needs the extra ``pep``; without that, a warning says so and the bound is that of D5.
+        horizons : sequence of int, optional
+            For which last steps potentials are made the best; each of them bounds all steps before its last one, too.
+            Ten, or for components the last step alone, if not given.
         """
+        checks.choice("kind", kind, KINDS)
         alpha, gains, omega, lost = self._parts()
-        return potential_bound(self.lipschitz, radius, alpha, gains, omega, lost)
+        closed = potential_bound(self.lipschitz, radius, alpha, gains, omega, lost)
+        if kind == "D5":
+            return closed
+        steps = len(self.grad_sq)
+        if closed.ndim == 1:
+            ends = np.geomspace(min(5, steps), steps, 10) if horizons is None else horizons
+            return np.minimum(closed, self._potential_bound(float(radius), ends))
+        ends, parts = [steps] if horizons is None else horizons, range(closed.shape[1])
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            columns = list(pool.map(lambda i: self._component(i)._potential_bound(float(radius[i]), ends), parts))
+        return np.minimum(closed, np.stack(columns, axis=1))
+
+    def _component(self, i: int) -> "Rates":
+        lipschitz = float(np.broadcast_to(self.lipschitz, self.grad_sq.shape[1:])[i])
+        return replace(self, lipschitz=lipschitz).across(lambda values, axis: values[:, i])
+
+    def _potential_bound(self, radius: float, horizons: Any) -> np.ndarray:
+        """Return the bound of D5c, infinite from the first step on that has an error without a gradient."""
+        usable = int(np.argmin(np.append(np.isfinite(self.rho), False)))
+        ends = sorted({checks.integer("horizons", int(end), 1, len(self.rho)) for end in np.rint(horizons)})
+        ends = sorted({min(end, usable) for end in ends if radius > 0 and usable})
+        found = potential_bounds(self.knowledge().first(usable), radius, ends)
+        left = len(self.rho) + 1 - len(found) if found is not None else len(self.rho) + 1
+        return self.lipschitz * np.concatenate([[] if found is None else found, np.full(left, np.inf)])
+
+    def knowledge(self) -> Knowledge:
+        """Return what potentials may use, in units with L = 1: these rates, and where D5 loses how much it does."""
+        alpha, _, _, lost = self._parts()
+        forward = self.stepsize * self.grad_dot_distance - self.error_dot_distance
+        noise_lost = np.maximum(lost - (alpha * self.grad_dot_distance - forward), 0.0)
+        scale = self.lipschitz
+        theta = scale * self.theta
+        return Knowledge(
+            tau=scale * self.tau,
+            off=0 * theta,
+            theta_low=theta,
+            theta_high=theta,
+            rho=scale**2 * self.rho,
+            square=self.grad_sq / scale**2,
+            inner=self.grad_dot_distance / scale,
+            square_cap=scale**2 * _quotient(noise_lost, self.grad_sq),
+            inner_cap=np.maximum(-theta, 0.0),
+        )
 
     def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return α, max(0, w), ω and what is lost, max(0, −w)G + (α − θ)P, in each step."""

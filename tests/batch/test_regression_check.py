@@ -20,7 +20,7 @@ from srlib.batch import regression_check as module
 from srlib.batch.identity import identity
 from srlib.batch.regression_check import Finding, check, failing_tests
 from srlib.cli import main
-from srlib.companion.notebook import Notebook, find_notebooks, read_notebook
+from srlib.companion.notebook import Notebook, Parameter, find_notebooks, read_notebook
 from srlib.companion.records import digest, load_record
 
 ROOT = Path(__file__).parents[2]
@@ -273,7 +273,7 @@ def test_a_file_that_holds_no_such_digests_is_named(tmp_path, content, message):
         module.read_known(tmp_path)
 
 
-NOTEBOOK = Notebook(Path("some.ipynb"), "Title", (), ("one", "two"))
+NOTEBOOK = Notebook(Path("some.ipynb"), "Title", (Parameter("steps", "None", ""),), ("one", "two"))
 
 
 def found(verdict, current, digests=None):
@@ -418,3 +418,28 @@ def test_the_processes_of_the_check_have_limits_and_leave_the_environment_as_it_
     code = "import os, srlib.batch.regression_check as p\nwith p._environment({'A_LIMIT': '1', 'PATH': ''}):\n    print(os.environ['A_LIMIT'], len(os.environ['PATH']) > 0)\nprint('A_LIMIT' in os.environ)"  # fmt: skip  # noqa: E501
     said = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True)
     assert said.stdout == "1 True\nFalse\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("steps = 20  # how many numbers", "steps = 20  # how many numbers\nmore = 1  # of them"),
+        ("steps = 20  # how many numbers", "stages = 20  # how many numbers"),
+        ("steps = 20  # how many numbers", "steps = 30  # how many numbers"),
+        ("seed = 7  # of nothing", "seed = 8  # of nothing"),
+    ],
+    ids=["another", "renamed", "another default", "another seed"],
+)
+def test_a_record_with_other_parameters_than_are_declared_is_none(tmp_path, old, new):
+    made = Checkout(tmp_path).create()
+    made.write("one")
+    path = tmp_path / "notebooks" / "one.ipynb"
+    parameters = {"profile": "paper", "backend": "numpy", "seed": 7, "steps": 20}
+    record = {"figure": "one", "parameters": parameters, "sha256": digest({}), "identity": "", "numbers": {}}
+    (tmp_path / "figures" / "one.json").write_text(json.dumps(record))
+    assert module._records(read_notebook(path), made.figures)
+    text = path.read_text()
+    changed = text.replace(json.dumps(old)[1:-1], json.dumps(new)[1:-1])
+    assert changed != text
+    path.write_text(changed)
+    assert module._records(read_notebook(path), made.figures) == {}
