@@ -24,7 +24,7 @@ from srlib.companion.notebook import Notebook, Parameter, find_notebooks, read_n
 from srlib.companion.records import digest, load_record
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.xdist_group("check")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("check")]
 
 PARAMETERS = """profile = "quick"  # or "paper"
 backend = "numpy"  # where arrays are

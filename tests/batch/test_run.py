@@ -124,6 +124,7 @@ def test_an_outcome_names_figures_and_notebook(outcomes, out):
     assert outcome.memory > 10**7
 
 
+@pytest.mark.slow
 def test_watching_takes_a_hundredth_of_a_core_even_where_a_look_is_slow(notebooks, tmp_path, monkeypatch):
     processes, looks = supervise._processes, []
 
@@ -205,6 +206,7 @@ def test_a_kernel_that_dies_is_told_with_the_cell_that_it_died_in(outcomes, out)
     ]
 
 
+@pytest.mark.slow
 def test_one_worker_and_two_give_identical_files_wherever_they_go(outcomes, out, notebooks, tmp_path):
     run([notebooks["two"], notebooks["one"]], tmp_path, workers=1)
     compared = [path for name in ("figures", "notebooks") for path in (out / name).iterdir()]
@@ -285,6 +287,7 @@ def temporary(monkeypatch):
         yield use
 
 
+@pytest.mark.slow
 def test_a_job_that_takes_too_long_is_ended_with_its_kernel(tmp_path, temporary):
     place = temporary("x")
     path = write_notebook(tmp_path / "a.ipynb", tell_pid(tmp_path / "pid"), "time.sleep(600)")
@@ -295,6 +298,7 @@ def test_a_job_that_takes_too_long_is_ended_with_its_kernel(tmp_path, temporary)
     assert not list(place.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("victim", "problem"),
     [("os.getpid()", "cell [5]: the kernel died"), ("os.getppid()", "its process was killed by signal 9")],
@@ -317,6 +321,7 @@ CONNECTION = "import json\nfrom ipykernel.connect import get_connection_info\n"
 CONNECTION += 'save("transport", json.loads(get_connection_info())["transport"])'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "transport"), [("x", "ipc"), ("x" * 80, "tcp")])
 def test_a_kernel_is_reached_through_files_if_their_paths_are_short(tmp_path, temporary, name, transport):
     place = temporary(name)
@@ -344,6 +349,7 @@ def sleeping(tmp_path):
     return Job(write_notebook(tmp_path / "a.ipynb", tell, "time.sleep(600)"), VALUES), pid
 
 
+@pytest.mark.slow
 def test_an_interrupted_batch_goes_on_to_end_when_its_jobs_have_ended(tmp_path):
     job, pid = sleeping(tmp_path)
     store = Store(tmp_path / "out")
@@ -359,6 +365,7 @@ def test_an_interrupted_batch_goes_on_to_end_when_its_jobs_have_ended(tmp_path):
         assert [path.name for path in staging.iterdir()] == [supervise.STOP]
 
 
+@pytest.mark.slow
 def test_a_job_ends_when_what_its_batch_has_staged_is_removed_while_something_writes_there(tmp_path):
     job, pid = sleeping(tmp_path)
     store = Store(tmp_path / "out")
@@ -514,7 +521,7 @@ def test_a_running_batch_shows_that_it_is(notebooks, tmp_path, monkeypatch):
     assert len(seen) > 2 and max(seen) < 60
 
 
-def test_results_may_lie_on_another_disk(notebooks, tmp_path, monkeypatch):
+def test_results_may_lie_on_another_disk(quickly, notebooks, tmp_path, monkeypatch):
     replace_, across = os.replace, []
 
     def refusing(source, target):
@@ -532,7 +539,7 @@ def test_results_may_lie_on_another_disk(notebooks, tmp_path, monkeypatch):
     assert (tmp_path / "figures" / "one_values.png").read_text() == "paper 3 [0.5, 0.25]"
 
 
-def test_a_directory_may_have_any_name(notebooks, tmp_path):
+def test_a_directory_may_have_any_name(quickly, notebooks, tmp_path):
     place = tmp_path / "eps=[0.1,0.2] *? {x} é%#& a::b 'c' ~"
     assert run([notebooks["one"]], place)["one"].state == "ok"
     assert run([notebooks["one"]], place)["one"].state == "up to date"
@@ -567,6 +574,7 @@ def test_a_worker_of_another_machine_that_sees_no_staging_says_so(notebooks, tmp
     assert f"sees no {tmp_path / 'gone'}: the batch has ended, or that is not shared" in outcome.problem
 
 
+@pytest.mark.slow
 def test_a_job_may_say_much_of_why_it_failed(tmp_path):
     path = write_notebook(tmp_path / "a.ipynb", 'raise ValueError("ε" * 200_000)')
     outcome = run_all([Job(path, VALUES)], tmp_path / "out", timeout=60)["a"]

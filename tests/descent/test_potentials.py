@@ -179,8 +179,7 @@ def test_the_last_step_gives_away_nothing_that_it_could_keep():
             assert (np.linalg.eigvalsh(matrix)[0] >= -1e-12) == holds
 
 
-@settings(max_examples=150, deadline=None)
-@given(
+LAWS = given(
     problem=st.builds(Convex, st.floats(-3, 3), side, side),
     fmt=st.builds(Format, st.just("any"), st.integers(2, 5), st.integers(-6, -2), st.integers(3, 5)),
     stepsize=st.sampled_from([0.0625, 0.25, 0.5, 1.0, 1.5, 1.9]),
@@ -188,7 +187,9 @@ def test_the_last_step_gives_away_nothing_that_it_could_keep():
     place=st.integers(0, 200),
     steps=st.integers(1, 30),
 )
-def test_it_is_never_above_d5_and_never_below_the_law(problem, fmt, stepsize, scheme, place, steps):
+
+
+def is_between(problem, fmt, stepsize, scheme, place, steps):
     law = exact_law(problem, fmt, stepsize / problem.lipschitz, update=scheme)
     values = fmt.values()
     x0 = float(values[np.abs(values) <= fmt.largest / 2][place % 7])
@@ -200,6 +201,10 @@ def test_it_is_never_above_d5_and_never_below_the_law(problem, fmt, stepsize, sc
     if len(rates.grad_sq):
         found = rates.bound(radius, "potential")
         assert np.all(found <= closed) and np.all(found >= truth * (1 - 1e-9) - 1e-300)
+
+
+test_it_is_never_above_d5_and_never_below_the_law = settings(max_examples=60)(LAWS(is_between))
+test_nor_is_it_for_a_thousand_random_laws = pytest.mark.slow(settings(max_examples=1000)(LAWS(is_between)))
 
 
 def test_without_noise_it_is_half_of_what_d5_gives_away_at_most():
