@@ -191,7 +191,7 @@ def keep_mathematics(app, what, name, obj, options, lines):
         else:
             kept.append(line)
     plain = [re.sub(r"(?<!\\)([|*])", r"\\\1", line) for line in kept]
-    lines[:] = [re.sub(r"SPEC ([CDE]\d+p?)", _defined, line) for line in plain]
+    lines[:] = [re.sub(r"SPEC ([CDE]\d+[pc]?)", _defined, line) for line in plain]
 
 
 def _defined(found):

@@ -443,10 +443,10 @@ SPECIFICATION = (ROOT / "docs" / "specification.md").read_text()
 
 
 def test_the_specification_explains_every_claim_derivation_and_experiment_and_each_is_linked_once_from_its_notebook():
-    explained = re.findall(r"^### ([CDE]\d+p?)", SPECIFICATION, re.MULTILINE)
+    explained = re.findall(r"^### ([CDE]\d+[pc]?)", SPECIFICATION, re.MULTILINE)
     sources = [ROOT / "README.md", ROOT / "RESULTS.md", *ROOT.glob("srlib/**/*.py")]
     texts = [*(path.read_text() for path in sources), *map(without_pictures, NOTEBOOKS)]
-    letters = re.compile(r"\b(?:C[1-7]|D(?:[1-9]|1[01])p?|E[1-4])\b")
+    letters = re.compile(r"\b(?:C[1-7]|D(?:[1-9]|1[01])[pc]?|E[1-4])\b")
     assert {found for text in texts for found in letters.findall(text)} <= set(explained)
     anchors = {heading.lower().replace(" ", "-") for heading in re.findall(r"^### (.+)$", SPECIFICATION, re.MULTILINE)}
     for path in NOTEBOOKS[1:]:

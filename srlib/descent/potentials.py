@@ -17,22 +17,11 @@ _PLACES = [(i, j) for j in range(4) for i in range(j + 1)]  # of a symmetric mat
 
 
 class Knowledge(NamedTuple):
-    """What is known of the steps of a run, in units with L = 1; arrays of shape (steps,).
+    """What is known of the steps of a run, in units with L = 1: arrays of shape (steps,).
 
-    Attributes
-    ----------
-    tau : array
-        Any stepsizes; the noise n is counted from them.
-    off : array
-        Upper limits of |E⟨g, n⟩|/G, 0 where `tau` is D5's τ.
-    theta_low, theta_high : array
-        Limits of D5's θ.
-    rho : array
-        Upper limits of E‖n‖²/G.
-    square, inner : array
-        Upper limits of G and P = E⟨g, X⟩.
-    square_cap, inner_cap : array
-        How much of G and of P may be lost in each step: what D5 loses.
+    The noise n is counted from the stepsizes `tau`; `off` are upper limits of E⟨g, n⟩/G in magnitude, 0 where these are
+    D5's τ; `theta_low` and `theta_high` limits of D5's θ; `rho` upper limits of E‖n‖²/G; `square` and `inner` of G and
+    of P = E⟨g, X⟩; and `square_cap` and `inner_cap` how much of these may be lost in each step: what D5 loses.
     """
 
     tau: np.ndarray
