@@ -38,6 +38,13 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def fraction(name: str, value: Any) -> float:
+    """Return `value` as a float; raise TypeError if it is no real number, ValueError if not from 0 to below 1."""
+    if not 0 <= _real(name, value) < 1:
+        raise ValueError(f"{name} is {value}; must be at least 0 and below 1")
+    return float(value)
+
+
 def _real(name: str, value: Any) -> Any:
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name} is {_brief(value)}; must be a real number")

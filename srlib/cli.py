@@ -138,8 +138,8 @@ def regenerate(
     options = {"timeout": timeout, "force": force, "keep_going": keep_going}
     try:
         with _stopped_once(), ExitStack() as stack:
-            staging = stack.enter_context(_staging(store, out))
-            executor, share = stack.enter_context(_executor(scheduler, min(jobs, len(planned)), stream))
+            staging = _entered(stack, staging_directory(store), f"--out {out}: ")
+            executor, share = _entered(stack, _executor(scheduler, min(jobs, len(planned)), stream))
             display = stack.enter_context(closing(Display(staging, stream)))
             running = run_jobs(planned, store, staging, executor, share=share, watch=display, **options)
             outcomes = []
@@ -154,14 +154,12 @@ def regenerate(
         click.echo(_built_site(store.local, directory, _ROOT / "figures", _ROOT / "docs"), file=stream)
 
 
-@contextmanager
-def _staging(store, out):
-    with ExitStack() as stack:
-        try:
-            staging = stack.enter_context(staging_directory(store))
-        except (OSError, RuntimeError) as error:
-            raise click.UsageError(f"--out {out}: {error}") from None
-        yield staging
+def _entered(stack, context, prefix=""):
+    """Enter a context; where that fails, the usage is wrong."""
+    try:
+        return stack.enter_context(context)
+    except (OSError, RuntimeError) as error:
+        raise click.UsageError(f"{prefix}{error}") from None
 
 
 @contextmanager
@@ -236,11 +234,8 @@ def _executor(scheduler, jobs, stream):
         with ThreadPoolExecutor(jobs, thread_name_prefix="srlib-job") as pool:
             yield pool, jobs
     else:
-        try:
-            with dask_executor(scheduler, lambda text: click.echo(text, file=stream)) as found:
-                yield found
-        except RuntimeError as error:
-            raise click.UsageError(str(error)) from None
+        with dask_executor(scheduler, lambda text: click.echo(text, file=stream)) as found:
+            yield found
 
 
 @main.command()

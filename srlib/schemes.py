@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from typing import Any, overload
 
 import numpy as np
@@ -51,13 +50,10 @@ class Scheme:
         if isinstance(self.name, str) and "(" in self.name:
             raise ValueError(f"scheme is {self.name!r}; must be a name alone: Scheme.parse takes one with eps")
         checks.choice("scheme", self.name, SCHEMES)
-        if isinstance(self.eps, bool) or not isinstance(self.eps, Real):
-            raise TypeError(f"eps is {self.eps!r}; must be a real number")
-        if not 0 <= self.eps < 1:
-            raise ValueError(f"eps is {self.eps}; must be at least 0 and below 1")
+        eps = checks.fraction("eps", self.eps)
         if self.eps and not self.name.endswith("_eps"):
             raise ValueError(f"eps is {self.eps}; must be 0 for {self.name}")
-        object.__setattr__(self, "eps", float(self.eps))
+        object.__setattr__(self, "eps", eps)
 
     def __str__(self) -> str:
         return f"{self.name}({self.eps!r})" if self.name.endswith("_eps") else self.name

@@ -66,7 +66,7 @@ def run_jobs(
     try:
         while waiting or running:
             if time.monotonic() >= next_beat:
-                beat(staging)
+                _beat(staging)
                 next_beat = time.monotonic() + _BEAT_EVERY
             for job in [job for job in waiting if all(need.name in ended for need in job.needs)]:
                 waiting.remove(job)
@@ -136,7 +136,7 @@ def staging_directory(store: Store) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def beat(staging: Path) -> None:
+def _beat(staging):
     """Let others see that the batch of a staging directory is running: by when that was last changed."""
     with suppress(OSError):
         os.utime(staging)
@@ -145,14 +145,13 @@ def beat(staging: Path) -> None:
 def _check_alone(place, own):
     """Raise RuntimeError if a batch that began before ours is writing to a place; remove what dead ones have left."""
     now = own.stat().st_mtime  # by the clock of the file system
-    for left in sorted(place.glob(f"{_STAGING}*")):
-        made = _MADE.fullmatch(left.name)
-        if left == own or not made:
-            continue
+    batches = {path: made for path in place.glob(f"{_STAGING}*") if (made := _MADE.fullmatch(path.name))}
+    ours = int(batches.pop(own)["began"])
+    for left, made in sorted(batches.items()):
         host, process, began = made["host"], int(made["process"]), int(made["began"])
         if not _is_running(left, host, process, began / 1e9, now):
             shutil.rmtree(left, ignore_errors=True)
-        elif began < int(_MADE.fullmatch(own.name)["began"]):
+        elif began < ours:
             raise RuntimeError(f"process {process} on {host} is writing there; wait until it has ended")
 
 

@@ -92,8 +92,7 @@ def one_rounding(
         If a parameter is not of these.
     """
     fmt, scheme, scale = Format.parse(fmt), scheme_of(scheme, eps), 2.0 ** checks.integer("bits", bits, 1, 32)
-    if not 0 <= position < 1:
-        raise ValueError(f"position is {position}; must be at least 0 and below 1")
+    position = checks.fraction("position", position)
     if not -fmt.largest <= near < fmt.largest:
         raise ValueError(f"near is {near}; must be a number between ±{fmt.largest:g}, the largest of {fmt}")
     lower = round_to(float(near), fmt, "RD")

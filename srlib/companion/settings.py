@@ -33,10 +33,7 @@ def _positive(name, value):
 
 
 def _bias(name, value):
-    value = _real(name, value)
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} is {value}; must be at least 0 and below 1")
-    return value
+    return checks.fraction(name, _real(name, value))
 
 
 def _count(name, value):
@@ -65,9 +62,12 @@ def _schedules(name, given):
     return [each if isinstance(each, list) else [each] for each in (found if isinstance(found, list) else [found])]
 
 
-_COUNTS = "bits dimension draws images largest_power problem_count program_steps record_every replicates steps terms"
+_COUNTS = (
+    *("bits", "dimension", "draws", "images", "largest_power", "problem_count"),
+    *("program_steps", "record_every", "replicates", "steps", "terms", "units"),
+)
 _CHECKS = {
-    **dict.fromkeys([*_COUNTS.split(), "units"], _count),
+    **dict.fromkeys(_COUNTS, _count),
     **dict.fromkeys(("direction", "minimiser", "near", "position", "start"), _real),
     **dict.fromkeys(("condition", "low_stepsize", "stepsize"), _positive),
     **dict.fromkeys(("fmt", "low_fmt"), _format),

@@ -109,8 +109,7 @@ def downhill_from(threshold: float) -> OptimalUpdate:
 
     For a quadratic with the curvature L it is at Lt/2 that the neighbour downhill has the smaller f: the best update.
     """
-    if not 0 <= threshold < 1:
-        raise ValueError(f"threshold is {threshold}; must be at least 0 and below 1")
+    threshold = checks.fraction("threshold", threshold)
     return OptimalUpdate(np.array([threshold, np.nextafter(threshold, 2)]), np.array([0.0, 1.0]), np.nan)
 
 

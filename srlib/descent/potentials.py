@@ -14,6 +14,9 @@ from scipy.sparse import csc_matrix, csr_array, eye_array, vstack
 
 _MARGINS = (1e-8, 1e-7, 1e-6, 1e-5)  # of the eigenvalues, so that what a solver gets wrong does not matter
 _PLACES = [(i, j) for j in range(4) for i in range(j + 1)]  # of a symmetric matrix, as Clarabel stores it
+_ROOT2 = 2.0**0.5
+_BELOW = 1 - 4 * np.finfo(float).eps  # by which a product stays below its exact value
+_OF_STEPS = ("r", "alpha", "gamma", "p", "y", "q", "s", "z", "square_lost", "inner_lost")
 
 
 class Knowledge(NamedTuple):
@@ -97,17 +100,17 @@ class Potential:
         return top / (self.A + mu) * (1 + 1e-12)
 
 
-def potential_bounds(known: Knowledge, radius: float, horizons: list[int]) -> np.ndarray | None:
+def potential_bounds(known: Knowledge, radius: float, horizons: list[int]) -> np.ndarray:
     """Return the least of the bounds that potentials for some last steps prove, for k = 0 … steps, with L = 1.
 
-    It is infinite where none proves anything; None where Clarabel cannot be imported, which is warned of.
+    It is infinite where none proves anything, as where Clarabel cannot be imported, which is warned of.
     """
+    least = np.full(len(known.tau) + 1, np.inf)
     try:
         import clarabel  # noqa: F401
     except ImportError as error:
         warnings.warn(f"potentials need Clarabel, the extra 'pep' ({error}): the bound is that of D5", stacklevel=3)
-        return None
-    least = np.full(len(known.tau) + 1, np.inf)
+        return least
     for steps in horizons:
         some = known.first(steps)
         if (proof := best_potential(some, radius)) is not None:
@@ -150,55 +153,56 @@ def _solved(known: Knowledge, radius: float, margin: float) -> Potential | None:
     steps = len(known.tau)
     sizes = dict.fromkeys(("A", "c", "W"), steps + 1) | dict.fromkeys(_OF_STEPS, steps) | {"m": steps, "mu": 1}
     ends = np.cumsum(list(sizes.values()))
+    places = {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
     every = eye_array(ends[-1], format="csr")
-    of = {name: every[end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
-    columns = Knowledge(*(part[:, None] for part in known))
-    A, c, W, mu, y, p, s, z = (of[name] for name in ("A", "c", "W", "mu", "y", "p", "s", "z"))
-    losses = vstack([of["square_lost"], of["inner_lost"]])
-    spent = np.concatenate([known.square, known.inner]) / radius**2
-    start = c[:1] + 2 * (csr_array(spent[None, :]) @ losses)
-    balance = [A[:-1] - of["m"] + of["r"] + of["alpha"], A[1:] - of["m"] + of["r"] - of["gamma"]]
-    caps = csr_array(np.concatenate([known.square_cap, known.inner_cap])[:, None]) @ c[:1] - losses
-    signs = [of["r"], of["alpha"], of["gamma"], c, W, mu, losses, caps]
-    signs += [-y - columns.off * p, -y + columns.off * p]
-    signs += [-z - (columns.tau - theta) * s for theta in (columns.theta_low, columns.theta_high)]
-    form = _entries(columns, of)
-    parts = vstack([form[place] * (1.0 if place[0] == place[1] else _ROOT2) for place in _PLACES], format="csr")
-    forms = parts[np.arange(10 * steps).reshape(10, steps).T.ravel()]  # step by step
-    end = vstack([c[-1:], -_ROOT2 * mu, 2 * W[-1:] + mu])
-    equal, positive = vstack([A[:1], W[:1], start, *balance]), vstack(signs)
+    of = {name: every[place] for name, place in places.items()}
+    equal, positive, forms = _equal(known, of, radius), _positive(known, of), _forms(known, of)
+    end = vstack([of["c"][-1:], -_ROOT2 * of["mu"], 2 * of["W"][-1:] + of["mu"]])
     least = margin * np.array([i == j for i, j in _PLACES])
-    right = [
-        0.0,
-        0.0,
-        1.0,
-        *np.zeros(2 * steps),
-        *np.zeros(positive.shape[0]),
-        *np.tile(-least, steps),
-        -margin,
-        0,
-        -margin,
-    ]
+    sides = np.zeros(equal.shape[0] + positive.shape[0]), np.tile(-least, steps), [-margin, 0, -margin]
+    right = np.concatenate(sides)
+    right[2] = 1.0  # what is spent
     cones = [clarabel.ZeroConeT(equal.shape[0]), clarabel.NonnegativeConeT(positive.shape[0])]
     cones += [clarabel.PSDTriangleConeT(4)] * steps + [clarabel.PSDTriangleConeT(2)]
     options = clarabel.DefaultSettings()
     options.verbose, options.max_iter = False, 200
-    solver = clarabel.DefaultSolver(
-        csc_matrix((ends[-1], ends[-1])),
-        -(A[-1:] + mu).toarray()[0],
-        csc_matrix(vstack([equal, -positive, -forms, -end])),
-        np.array(right),
-        cones,
-        options,
-    )
+    left = csc_matrix(vstack([equal, -positive, -forms, -end]))
+    gain = (of["A"][-1:] + of["mu"]).toarray()[0]
+    solver = clarabel.DefaultSolver(csc_matrix((ends[-1], ends[-1])), -gain, left, right, cones, options)
     x = np.array(solver.solve().x)
-    values = {name: x[end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
-    return _mended(known, values) if np.all(np.isfinite(x)) else None
+    return _mended(known, {name: x[place] for name, place in places.items()}) if np.all(np.isfinite(x)) else None
 
 
-_ROOT2 = 2.0**0.5
-_BELOW = 1 - 4 * np.finfo(float).eps  # by which a product stays below its exact value
-_OF_STEPS = ("r", "alpha", "gamma", "p", "y", "q", "s", "z", "square_lost", "inner_lost")
+def _equal(known: Knowledge, of: Any, radius: float) -> Any:
+    """Return the rows of what is 0, but the third, of what is spent, which is 1."""
+    A, m = of["A"], of["m"]
+    losses = vstack([of["square_lost"], of["inner_lost"]])
+    prices = np.concatenate([known.square, known.inner]) / radius**2
+    spent = of["c"][:1] + 2 * (csr_array(prices[None, :]) @ losses)
+    balance = [A[:-1] - m + of["r"] + of["alpha"], A[1:] - m + of["r"] - of["gamma"]]
+    return vstack([A[:1], of["W"][:1], spent, *balance])
+
+
+def _positive(known: Knowledge, of: Any) -> Any:
+    """Return the rows of what is at least 0."""
+    columns = _columns(known)
+    losses = vstack([of["square_lost"], of["inner_lost"]])
+    caps = csr_array(np.concatenate([known.square_cap, known.inner_cap])[:, None]) @ of["c"][:1] - losses
+    rows = [of[name] for name in ("r", "alpha", "gamma", "c", "W", "mu")] + [losses, caps]
+    rows += [-of["y"] - columns.off * of["p"], -of["y"] + columns.off * of["p"]]
+    rows += [-of["z"] - (columns.tau - theta) * of["s"] for theta in (columns.theta_low, columns.theta_high)]
+    return vstack(rows)
+
+
+def _forms(known: Knowledge, of: Any) -> Any:
+    """Return the rows of the forms that are nonnegative, step by step."""
+    form, steps = _entries(_columns(known), of), len(known.tau)
+    parts = vstack([form[i, j] * (1.0 if i == j else _ROOT2) for i, j in _PLACES], format="csr")
+    return parts[np.arange(10 * steps).reshape(10, steps).T.ravel()]
+
+
+def _columns(known: Knowledge) -> Knowledge:
+    return Knowledge(*(part[:, None] for part in known))
 
 
 def _mended(known: Knowledge, x: dict[str, np.ndarray]) -> Potential:

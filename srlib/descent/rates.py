@@ -131,9 +131,9 @@ class Rates:
         if closed.ndim == 1:
             ends = np.geomspace(min(5, steps), steps, 10) if horizons is None else horizons
             return np.minimum(closed, self._potential_bound(float(radius), ends))
-        ends, parts = [steps] if horizons is None else horizons, range(closed.shape[1])
+        ends, radii = [steps] if horizons is None else horizons, np.broadcast_to(radius, closed.shape[1:]).tolist()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            columns = list(pool.map(lambda i: self._component(i)._potential_bound(float(radius[i]), ends), parts))
+            columns = list(pool.map(lambda i: self._component(i)._potential_bound(radii[i], ends), range(len(radii))))
         return np.minimum(closed, np.stack(columns, axis=1))
 
     def _component(self, i: int) -> "Rates":
@@ -142,20 +142,19 @@ class Rates:
 
     def _potential_bound(self, radius: float, horizons: Any) -> np.ndarray:
         """Return the bound of D5c, infinite from the first step on that has an error without a gradient."""
-        usable = int(np.argmin(np.append(np.isfinite(self.rho), False)))
-        ends = sorted({checks.integer("horizons", int(end), 1, len(self.rho)) for end in np.rint(horizons)})
-        ends = sorted({min(end, usable) for end in ends if radius > 0 and usable})
-        found = potential_bounds(self.knowledge().first(usable), radius, ends)
-        left = len(self.rho) + 1 - len(found) if found is not None else len(self.rho) + 1
-        return self.lipschitz * np.concatenate([[] if found is None else found, np.full(left, np.inf)])
+        rho = self.rho
+        steps, usable = len(rho), int(np.argmin(np.append(np.isfinite(rho), False)))
+        ends = {checks.integer("horizons", int(end), 1, steps) for end in np.rint(horizons)}
+        bound = np.full(steps + 1, np.inf)
+        if radius > 0 and usable:
+            known = self.knowledge().first(usable)
+            bound[: usable + 1] = potential_bounds(known, radius, sorted({min(end, usable) for end in ends}))
+        return self.lipschitz * bound
 
     def knowledge(self) -> Knowledge:
         """Return what potentials may use, in units with L = 1: these rates, and where D5 loses how much it does."""
-        alpha, _, _, lost = self._parts()
-        forward = self.stepsize * self.grad_dot_distance - self.error_dot_distance
-        noise_lost = np.maximum(lost - (alpha * self.grad_dot_distance - forward), 0.0)
         scale = self.lipschitz
-        theta = scale * self.theta
+        theta, noise_lost = scale * self.theta, self._noise_lost(np.maximum(self.theta, 0.0))
         return Knowledge(
             tau=scale * self.tau,
             off=0 * theta,
@@ -170,17 +169,20 @@ class Rates:
 
     def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return α, max(0, w), ω and what is lost, max(0, −w)G + (α − θ)P, in each step."""
-        lipschitz, tau, theta, rho, square = self.lipschitz, self.tau, self.theta, self.rho, self.grad_sq
-        alpha = np.maximum(theta, 0.0)
+        lipschitz, tau, rho = self.lipschitz, self.tau, self.rho
+        alpha = np.maximum(self.theta, 0.0)
         forward = self.stepsize * self.grad_dot_distance - self.error_dot_distance  # θP, where P is 0 as well
-        total = np.cumsum(alpha, axis=0)
-        change = (total * self.descent + alpha * square / lipschitz - self.moved) / 2  # finite where w is not
         inside = self.growing
         with np.errstate(over="ignore", invalid="ignore"):
             omega = np.where(inside, lipschitz * rho / np.where(inside, tau * (2 - lipschitz * tau), 1.0), np.inf)
-            w = (total * self.s + alpha / lipschitz - tau**2 - rho) / 2
+            w = (np.cumsum(alpha, axis=0) * self.s + alpha / lipschitz - tau**2 - rho) / 2
         gains = np.where(np.isfinite(w), np.maximum(w, 0.0), 0.0)
-        return alpha, gains, omega, np.maximum(-change, 0.0) + alpha * self.grad_dot_distance - forward
+        return alpha, gains, omega, self._noise_lost(alpha) + alpha * self.grad_dot_distance - forward
+
+    def _noise_lost(self, alpha: np.ndarray) -> np.ndarray:
+        """Return max(0, −w)G, which is finite where w is not."""
+        change = np.cumsum(alpha, axis=0) * self.descent + alpha * self.grad_sq / self.lipschitz - self.moved
+        return np.maximum(-change / 2, 0.0)
 
     def proof_slack(self, gap: np.ndarray, distance: np.ndarray) -> dict[str, np.ndarray]:
         """Return how the budget ½R_0² + lost of D5 is spent after k = 1 … steps − 1: shares that add up to 1.

@@ -192,9 +192,7 @@ def iterates(
 
 def _momentum(beta: float, fmt: Format | str) -> float:
     """Return β; raise ValueError if it is not from 0 to below 1, or no value of a format."""
-    beta, fmt = checks.real("momentum", beta), Format.parse(fmt)
-    if not 0 <= beta < 1:
-        raise ValueError(f"momentum is {beta}; must be at least 0 and below 1")
+    beta, fmt = checks.fraction("momentum", beta), Format.parse(fmt)
     below, above = fmt.neighbours(beta)
     if below != above:
         raise ValueError(f"momentum is {beta}; must be a value of {fmt}, as are {below:g} and {above:g}")
@@ -286,9 +284,7 @@ def unrounded_descent(
         If a parameter is not of these.
     """
     steps = checks.integer("steps", steps, 1)
-    stepsizes, momentum = _each_step("stepsize", stepsize, steps), checks.real("momentum", momentum)
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum is {momentum}; must be at least 0 and below 1")
+    stepsizes, momentum = _each_step("stepsize", stepsize, steps), checks.fraction("momentum", momentum)
     fixed, relative = _each_step("sign_step", sign_step, steps), _each_step("relative_step", relative_step, steps)
     start = checks.float64_array("x0", x0)
     if start.shape != problem.shape:

@@ -237,6 +237,8 @@ def test_components_have_a_bound_each_and_only_horizons_that_there_are_are_taken
     found = rates.bound(np.array([1.0, 2.0]), "potential")
     alone = [rates._component(i).bound(radius, "potential", [6]) for i, radius in enumerate((1.0, 2.0))]
     np.testing.assert_allclose(found, np.stack(alone, axis=1), rtol=1e-12)
+    same = [rates.bound(radius, "potential") for radius in (2.0, np.array([2.0, 2.0]))]
+    np.testing.assert_array_equal(*same)  # one radius is that of each
     with pytest.raises(ValueError, match="horizons is 7; must be from 1 to 6"):
         rates._component(0).bound(1.0, "potential", [7])
     with pytest.raises(ValueError, match="kind is 'D6'; must be one of D5, potential"):
