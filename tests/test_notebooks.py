@@ -88,6 +88,21 @@ def test_every_parameter_is_one_line_with_its_explanation(path):
     assert all(re.fullmatch(r"\w+ = .+  # .+", line) for line in cell.source.splitlines())
 
 
+def numbers_in(text):
+    """The counts in a text or in code: 2,000 and 2_000, 10^5 and 10**5."""
+    found = re.findall(r"(\d[\d,_]*)(?:(?:\^|\*\*)(\d+))?", text)
+    return {int(re.sub("[,_]", "", base)) ** int(power or 1) for base, power in found}
+
+
+@each_notebook
+def test_the_extents_that_a_notebook_says_its_profiles_have_are_those_that_it_chooses(path):
+    sources = [cell.source for cell in nbformat.read(path, as_version=4).cells]
+    chosen = " ".join(sources)
+    for profile, said in (("quick", r'"?quick"?(?: one)? \((.*?)\)'), ("paper", r'"paper" \((.*?)\)')):
+        extents = set().union(*map(numbers_in, re.findall(rf"{profile}=([\d_*]+)", chosen)))
+        assert numbers_in(" ".join(re.findall(said, chosen))) <= extents, profile
+
+
 @each_notebook
 def test_srlib_list_shows_the_parameters_that_papermill_sees(path):
     import papermill
