@@ -10,7 +10,7 @@ from srlib.companion.statistics import CONFIDENCE, holm, plus_minus
 
 
 def summary(curves: Mapping[str, Mapping], levels: Sequence[float]) -> list[dict]:
-    """Return a row a scheme: final and best error and final loss, and how long it takes to reach errors and to stop.
+    """Return a row a scheme: errors after a third of the run, at the end, and at best; final loss; times to get there.
 
     "Best" is the least over the epochs on the test set, which nothing could choose by.
 
@@ -30,9 +30,11 @@ def summary(curves: Mapping[str, Mapping], levels: Sequence[float]) -> list[dict
 def _row(name, curves, levels):
     error, loss, unmoved = (np.asarray(curves[key], dtype=np.float64) for key in ("error", "loss", "unmoved"))
     steps = np.asarray(curves["steps"])
+    third = int(np.argmin(np.abs(steps - steps[-1] / 3)))
     row = {
         "scheme": name,
         "runs": str(len(error)),
+        f"error after {steps[third]} (%)": plus_minus(100 * error[:, third], 2),
         "final error (%)": plus_minus(final_errors(curves), 2),
         "best error (%)": plus_minus(100 * error.min(axis=1), 2),
         "final loss": plus_minus(loss[:, -1], 4),
@@ -99,6 +101,12 @@ def final_errors(curves: Mapping) -> np.ndarray:
     return 100 * np.asarray(curves["error"], dtype=np.float64)[:, -2:].mean(axis=1)
 
 
+def of_average(curves: Mapping[str, Mapping], count: int) -> dict[str, dict]:
+    """Return curves whose only errors and losses are those of the means of the last `count` iterates."""
+    prefix = f"average {count} "
+    return {name: {key: c[prefix + key] for key in ("loss", "error", "wrong")} for name, c in curves.items()}
+
+
 def over_images(curves: Mapping, reference: Mapping, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the difference of the last errors in percentage points, and its interval's half-width over test images.
 
@@ -147,12 +155,12 @@ def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], what="scheme") -> l
         rows.append(
             {
                 what: name,
-                "best t by error": f"{best['t']:.4g}",
+                "best t by error": _placed(points, "held_out"),
                 "held-out error (%)": _shown(best, "held_out", 2),
                 "test error (%)": _shown(best, "error", 2),
                 f"less {first}'s (± over images)": "" if name == first else f"{apart:+.2f}\u00a0±\u00a0{half:.2f}",
                 "loss": _shown(best, "loss", 3),
-                "best t by loss": f"{least['t']:.4g}",
+                "best t by loss": _placed(points, "loss"),
                 "least loss": _shown(least, "loss", 3),
                 "test error there (%)": _shown(least, "error", 2),
             }
@@ -160,8 +168,25 @@ def at_best_stepsize(sweep: Mapping[str, Sequence[Mapping]], what="scheme") -> l
     return rows
 
 
+def brief(rows: Sequence[Mapping]) -> list[dict]:
+    """Return the columns of `at_best_stepsize` that fit on a page."""
+    left_out = ("loss", "best t by loss", "test error there (%)")
+    return [{name: text for name, text in row.items() if name not in left_out} for row in rows]
+
+
+def _placed(points, key):
+    """Return the best stepsize, with a mark if no larger or no smaller one was tried."""
+    best, ts = points[best_stepsize(points, key)]["t"], [point["t"] for point in points]
+    return f"{best:.4g}" + ("" if min(ts) < best < max(ts) else " (end)")
+
+
 def _shown(point, key, digits):
     return plus_minus(np.asarray(point[key], dtype=np.float64), digits)
+
+
+def averaged(sweep: Mapping[str, Sequence[Mapping]]) -> dict[str, list[dict]]:
+    """Return a sweep of the means of the last iterates, which points of another have as their ``average``."""
+    return {name: [{"t": point["t"]} | point["average"] for point in points] for name, points in sweep.items()}
 
 
 def best_stepsize(points: Sequence[Mapping], key: str = "held_out") -> int:

@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -13,40 +14,77 @@ from IPython.display import clear_output
 from tqdm import tqdm
 
 from srlib.companion.records import load_record, plain
-from srlib.descent.steps import gradient_descent, iterates
+from srlib.descent.steps import History, gradient_descent, iterates, skeleton, unrounded_descent
 from srlib.digits import significant, to_numpy
 from srlib.formats import Format
 from srlib.schemes import Scheme
-from srlib.typing import Array
+from srlib.typing import Array, Problem
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A format, and a scheme for each of the three rounding sites.
+    """Low-precision gradient descent: a format, a scheme for each of the three rounding sites, and momentum.
 
     Attributes
     ----------
     name : str
         What it is called in figures and tables.
     fmt : Format
-    gradient, multiply, update : Scheme
+    gradient, multiply : Scheme
+    update : Scheme, or callable
+        It, or that of the step with a number.
+    momentum : float
+    velocity_fmt : Format, optional
     """
 
     name: str
     fmt: Format
     gradient: Scheme
     multiply: Scheme
-    update: Scheme
+    update: Scheme | Callable[[int], Scheme]
+    momentum: float = 0.0
+    velocity_fmt: Format | None = None
 
     @property
     def stochastic(self) -> bool:
         """Whether any site takes random words."""
-        return any(scheme.stochastic for scheme in (self.gradient, self.multiply, self.update))
+        update = self.update if isinstance(self.update, Scheme) else self.update(0)
+        return any(scheme.stochastic for scheme in (self.gradient, self.multiply, update))
 
     @property
-    def options(self) -> dict[str, Format | Scheme]:
+    def options(self) -> dict[str, Any]:
         """The arguments of `gradient_descent` that it stands for."""
-        return {"fmt": self.fmt, "gradient": self.gradient, "multiply": self.multiply, "update": self.update}
+        sites = {"fmt": self.fmt, "gradient": self.gradient, "multiply": self.multiply, "update": self.update}
+        return sites | ({"momentum": self.momentum, "velocity_fmt": self.velocity_fmt} if self.momentum else {})
+
+    def run(self, problem: Problem, x0: Array, **options) -> History:
+        """Return `gradient_descent` with it."""
+        return gradient_descent(problem, x0, **self.options, **options)
+
+
+@dataclass(frozen=True)
+class Control:
+    """A method in binary64, without rounding, that a gain of rounding is compared with (SPEC S3).
+
+    Attributes
+    ----------
+    name : str
+    options : mapping
+        Arguments of `unrounded_descent`; or of `skeleton`, if there is a format among them.
+    shape : float, or sequence of float
+        The stepsize of each step by t.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    shape: float | Sequence[float] = 1.0
+    stochastic = False
+
+    def run(self, problem: Problem, x0: Array, *, stepsize: float, steps: int, rng=None, progress=None, **options):
+        """Return its history, as that of `gradient_descent`; random words are not used."""
+        descend = skeleton if "fmt" in self.options else unrounded_descent
+        stepsizes = (stepsize * np.broadcast_to(self.shape, (steps,))).tolist()
+        return descend(problem, x0, stepsize=stepsizes, steps=steps, **self.options, **options)
 
 
 def setups(fmt: Format | str, eps: list[float], baseline: str | None = "binary32") -> list[Setup]:
@@ -73,43 +111,60 @@ def setups(fmt: Format | str, eps: list[float], baseline: str | None = "binary32
     return found
 
 
+def annealed(fmt: Format | str, schedule: Sequence[float], steps: int) -> Setup:
+    """Return SR with a signed update whose ε is lowered, as `eps_schedule` has it, over a number of steps."""
+    updates = [Scheme("signed_SR_eps", value) for value in eps_schedule(schedule, steps)]
+    return Setup(f"annealed {list(schedule)}", Format.parse(fmt), Scheme("SR"), Scheme("SR"), updates.__getitem__)
+
+
+def heavy_ball(fmt: Format | str, momentum: float, update: Scheme | str = "SR", velocity_fmt=None) -> Setup:
+    """Return the heavy ball with every operation rounded: SR, and the scheme of the update."""
+    fmt, update = Format.parse(fmt), Scheme.parse(update)
+    apart = "" if velocity_fmt is None else f", velocity {velocity_fmt}"
+    biased = "" if update == Scheme("SR") else f", {update}"
+    name = f"heavy ball {momentum:g} in {fmt}{apart}{biased}"
+    return Setup(name, fmt, Scheme("SR"), Scheme("SR"), update, momentum, velocity_fmt and Format.parse(velocity_fmt))
+
+
 def run_schemes(
     problem,
     start: Callable[[range], Array] | Array,
-    chosen: Sequence[Setup],
+    chosen: Sequence[Setup | Control],
     new_rng,
     replicates: range,
     *,
     stepsize: float,
     steps: int,
     record_every: int = 1,
+    averages: Sequence[int] = (),
     pieces: Sequence[Mapping] = (),
 ) -> dict:
-    """Run gradient descent with each setup, with the same starts and random words.
+    """Run each method, with the same starts and random words.
 
     Parameters
     ----------
-    problem, stepsize, steps, record_every
+    problem, stepsize, steps, record_every, averages
         As for `gradient_descent`.
     start : array, or callable
         That of all runs; or ``start(numbers)`` returns those of the replicates with these numbers, an array with an
-        axis of them in front, and then deterministic setups have replicates as well.
-    chosen : sequence of Setup
+        axis of them in front, and then deterministic methods have replicates as well.
+    chosen : sequence of Setup or Control
     new_rng : callable
         ``new_rng(replicates=range)`` returns a new `Philox`, such as `Settings.new_rng`.
     replicates : range
-        Numbers of the replicates of stochastic setups.
+        Numbers of the replicates of stochastic methods.
     pieces : sequence of mapping
         Curves of earlier runs, whose replicates are taken over (see `load_pieces`); only the others are run.
 
     Returns
     -------
     dict of name to curves
-        Curves are a dict: ``replicates``, the numbers of the replicates (empty for a deterministic setup, which has a
+        Curves are a dict: ``replicates``, the numbers of the replicates (empty for a deterministic method, which has a
         row of its own); ``steps``, those that were recorded; ``loss`` and ``error``, the objective and the problem's
         error after them, and ``unmoved``, the share of components that each step left unchanged: arrays with a row a
         replicate. ``wrong`` says of the last iterate which test images are put into the wrong class: for each replicate
-        the bits of them all and then a 1, in hexadecimal digits.
+        the bits of them all and then a 1, in hexadecimal digits. "average 5 loss" and so on are
+        those of the mean of the last 5 iterates, if `averages` has 5.
     """
     several = callable(start)
 
@@ -117,15 +172,15 @@ def run_schemes(
         return several or setup.stochastic
 
     def run(setup, numbers):
-        history = gradient_descent(
+        history = setup.run(
             problem,
             start(numbers) if several else start,
             stepsize=stepsize,
             steps=steps,
             record_every=record_every,
+            averages=averages,
             rng=new_rng(replicates=numbers) if replicated(setup) else None,
             progress=lambda steps: progress(steps, setup.name),
-            **setup.options,
         )
         return _curves(history, problem, numbers if replicated(setup) else ())
 
@@ -153,13 +208,18 @@ def _spans(numbers):
 
 
 def _curves(history, problem, replicates):
-    measured = {"loss": history.objective, "unmoved": history.unmoved}
-    if history.error is not None:
-        measured["error"] = history.error
+    measured = {"unmoved": history.unmoved} | _measured(history)
+    for count, mean in history.averages.items():
+        measured |= {f"average {count} {name}": values[None] for name, values in _measured(mean).items()}
     rows = {name: np.atleast_2d(np.transpose(values)) for name, values in measured.items()}
     if hasattr(problem, "wrong"):
-        rows["wrong"] = wrong_images(problem, history.x)
+        ends = {"": history, **{f"average {count} ": mean for count, mean in history.averages.items()}}
+        rows |= {f"{prefix}wrong": wrong_images(problem, end.x) for prefix, end in ends.items()}
     return {"replicates": list(replicates), "steps": history.steps, **rows}
+
+
+def _measured(found):
+    return {"loss": found.objective} | ({} if found.error is None else {"error": found.error})
 
 
 def wrong_images(problem, x) -> np.ndarray:
@@ -191,7 +251,9 @@ def _load_piece(path, parameters):
 
 def _as_arrays(replicates, steps, **measured):
     """Return curves as `run_schemes` does; what is not finite is text in a record."""
-    rows = {name: np.array(values, dtype=str if name == "wrong" else np.float64) for name, values in measured.items()}
+    rows = {
+        name: np.array(values, dtype=str if name.endswith("wrong") else np.float64) for name, values in measured.items()
+    }
     return {"replicates": replicates, "steps": np.array(steps), **rows}
 
 

@@ -115,6 +115,15 @@ def plot_band(axes, x, mean, half_width, name: str, **options) -> None:
         axes.fill_between(x, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
 
 
+def plot_intervals(axis, found: dict, marker: str = "o", label: str | None = None) -> None:
+    """Draw for each name the mean of its values with the 95% confidence interval, one below the other."""
+    for k, (name, values) in enumerate(found.items()):
+        mean, half = mean_band(np.asarray(values, dtype=np.float64)[None])
+        options = {"ms": 4, "color": scheme_style(name)["color"], "label": label if k == 0 else None}
+        axis.errorbar(mean, [-k], xerr=half, fmt=marker, **options)
+    axis.set_yticks([-k for k in range(len(found))], list(found), fontsize=7)
+
+
 def plot_curves(curves: dict, names: list[str]):
     """Draw test error, loss and share of unmoved components of an experiment, with 95% confidence bands.
 

@@ -217,8 +217,10 @@ def skeleton(
 
     Parameters
     ----------
-    problem, x0, steps, record_every, averages
-        As for `gradient_descent`; `x0` is rounded to `fmt`, as there.
+    problem, steps, record_every, averages
+        As for `gradient_descent`.
+    x0 : float64 array of the shape of a point, or of several with an axis of them in front
+        Rounded to `fmt`, by RN.
     stepsize : float, or sequence of float
         t, or that of each step.
     fmt : Format or str
@@ -246,7 +248,8 @@ def skeleton(
         kept = xp.clip(xp.abs(move) / fmt.smallest_subnormal, 0.0, 1.0) if underflow else 1.0
         return x - move - biases[number] * fmt.ulp(x) * kept * xp.sign(g)
 
-    return _history(problem, _walk(_start(problem, x0, fmt, None), step, steps, None), steps, record_every, averages)
+    walk = _walk(round_to(_points(problem, x0), fmt), step, steps, None)
+    return _history(problem, walk, steps, record_every, averages)
 
 
 def unrounded_descent(
@@ -266,7 +269,7 @@ def unrounded_descent(
     Parameters
     ----------
     problem, x0, steps, record_every, averages
-        As for `gradient_descent`, but nothing is rounded, nor the start.
+        As for `skeleton`, but nothing is rounded, nor the start.
     stepsize : float, or sequence of float
         t, or that of each step.
     momentum : float
@@ -286,9 +289,7 @@ def unrounded_descent(
     steps = checks.integer("steps", steps, 1)
     stepsizes, momentum = _each_step("stepsize", stepsize, steps), checks.fraction("momentum", momentum)
     fixed, relative = _each_step("sign_step", sign_step, steps), _each_step("relative_step", relative_step, steps)
-    start = checks.float64_array("x0", x0)
-    if start.shape != problem.shape:
-        raise ValueError(f"x0 has shape {start.shape}; must be {problem.shape}")
+    start = _points(problem, x0)
     xp, last = array_namespace(start), [start]
 
     def step(x: Array, number: int) -> Array:
@@ -369,6 +370,14 @@ def _sites(
     if any(scheme.stochastic for scheme in schemes.values()) and not isinstance(rng, Philox):
         raise TypeError(f"rng is {rng!r}; stochastic schemes need a Philox")
     return [Arithmetic(fmt, scheme, rng) for scheme in schemes.values()]
+
+
+def _points(problem: Problem, x0: Array) -> Array:
+    """Return x0; raise TypeError or ValueError if it is neither a point nor an array of points."""
+    x = checks.float64_array("x0", x0)
+    if x.shape not in (problem.shape, (*x.shape[:1], *problem.shape)):
+        raise ValueError(f"x0 has shape {x.shape}; must be {problem.shape}, or have one axis more, in front")
+    return x
 
 
 def _start(problem: Problem, x0: Array, fmt: Format, rng: Philox | None) -> Array:
