@@ -14,7 +14,7 @@ from IPython.display import clear_output
 from tqdm import tqdm
 
 from srlib.companion.records import load_record, plain
-from srlib.descent.steps import History, gradient_descent, iterates, skeleton, unrounded_descent
+from srlib.descent.steps import History, gradient_descent, iterates, unrounded_descent
 from srlib.digits import significant, to_numpy
 from srlib.formats import Format
 from srlib.schemes import Scheme
@@ -70,21 +70,23 @@ class Control:
     ----------
     name : str
     options : mapping
-        Arguments of `unrounded_descent`; or of `skeleton`, if there is a format among them.
+        Arguments of `descend`.
     shape : float, or sequence of float
         The stepsize of each step by t.
+    descend : callable
+        `unrounded_descent`, `skeleton` or `adam`.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     shape: float | Sequence[float] = 1.0
+    descend: Callable[..., History] = unrounded_descent
     stochastic = False
 
     def run(self, problem: Problem, x0: Array, *, stepsize: float, steps: int, rng=None, progress=None, **options):
         """Return its history, as that of `gradient_descent`; random words are not used."""
-        descend = skeleton if "fmt" in self.options else unrounded_descent
         stepsizes = (stepsize * np.broadcast_to(self.shape, (steps,))).tolist()
-        return descend(problem, x0, stepsize=stepsizes, steps=steps, **self.options, **options)
+        return self.descend(problem, x0, stepsize=stepsizes, steps=steps, **self.options, **options)
 
 
 def setups(fmt: Format | str, eps: list[float], baseline: str | None = "binary32") -> list[Setup]:

@@ -259,12 +259,13 @@ def unrounded_descent(
     stepsize: float | Sequence[float],
     steps: int,
     momentum: float = 0.0,
+    nesterov: bool = False,
     sign_step: float | Sequence[float] = 0.0,
     relative_step: float | Sequence[float] = 0.0,
     record_every: int = 1,
     averages: Sequence[int] = (),
 ) -> History:
-    """Run x⁺ = x − t·g + β(x − x⁻) − (c + r|x|)·sign(g) in binary64: what a gain of rounding is to be compared with.
+    """Run x⁺ = y − t·g − (c + r|x|)·sign(g) in binary64, y = x + β(x − x⁻): what a gain of rounding is compared with.
 
     Parameters
     ----------
@@ -273,7 +274,9 @@ def unrounded_descent(
     stepsize : float, or sequence of float
         t, or that of each step.
     momentum : float
-        β, from 0 to below 1: the heavy ball (Polyak 1964).
+        β, from 0 to below 1.
+    nesterov : bool
+        Whether g is the gradient at y (Nesterov 1983), and not at x: the heavy ball (Polyak 1964).
     sign_step, relative_step : float, or sequences of float
         c and r, at least 0, or those of each step: of fixed size (signSGD), and relative to the weight.
 
@@ -293,14 +296,56 @@ def unrounded_descent(
     xp, last = array_namespace(start), [start]
 
     def step(x: Array, number: int) -> Array:
-        g = gradient_at(problem, x)
-        moved = x - stepsizes[number] * g
-        if momentum:
-            moved = moved + momentum * (x - last[0])
+        ahead = x + momentum * (x - last[0]) if momentum else x
+        g = gradient_at(problem, ahead if nesterov else x)
+        moved = ahead - stepsizes[number] * g
         if fixed[number] or relative[number]:
             moved = moved - (fixed[number] + relative[number] * xp.abs(x)) * xp.sign(g)
         last[0] = x
         return moved
+
+    return _history(problem, _walk(start, step, steps, None), steps, record_every, averages)
+
+
+def adam(
+    problem: Problem,
+    x0: Array,
+    *,
+    stepsize: float | Sequence[float],
+    steps: int,
+    betas: tuple[float, float] = (0.9, 0.999),
+    record_every: int = 1,
+    averages: Sequence[int] = (),
+) -> History:
+    """Run Adam (Kingma and Ba 2015, algorithm 1, with their 10⁻⁸) in binary64, another method to compare with.
+
+    Parameters
+    ----------
+    problem, x0, stepsize, steps, record_every, averages
+        As for `unrounded_descent`.
+    betas : pair of float
+        Decay of the means of the gradient and of its square, each from 0 to below 1.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of these.
+    """
+    steps = checks.integer("steps", steps, 1)
+    stepsizes, (first, second) = _each_step("stepsize", stepsize, steps), (checks.fraction("betas", b) for b in betas)
+    start = _points(problem, x0)
+    xp = array_namespace(start)
+    means = [xp.zeros_like(start)] * 2
+
+    def step(x: Array, number: int) -> Array:
+        g = gradient_at(problem, x)
+        means[:] = first * means[0] + (1 - first) * g, second * means[1] + (1 - second) * g * g
+        mean, square = means[0] / (1 - first ** (number + 1)), means[1] / (1 - second ** (number + 1))
+        return x - stepsizes[number] * mean / (xp.sqrt(square) + 1e-8)
 
     return _history(problem, _walk(start, step, steps, None), steps, record_every, averages)
 

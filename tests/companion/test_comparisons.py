@@ -180,7 +180,7 @@ def test_the_best_stepsize_is_picked_on_held_out_images_and_another_by_the_loss(
     points[1]["wrong"] = [bits_of([True, False])] * 2
     assert (best_stepsize(points), best_stepsize(points, "loss")) == (1, 0)
     (row,) = at_best_stepsize({"SR": points}, "schedule")
-    assert (row["schedule"], row["best t by error"], row["best t by loss"]) == ("SR", "0.125", "0.5")
+    assert (row["schedule"], row["best t by error"], row["best t by loss"]) == ("SR", "0.125 (end)", "0.5 (end)")
     assert row["held-out error (%)"].startswith("3.00") and row["test error (%)"].startswith("9.00")
     assert row["loss"].startswith("0.250")
     assert row["least loss"].startswith("0.100") and row["test error there (%)"].startswith("1.00")
