@@ -84,17 +84,18 @@ def load(directory: str | Path) -> Dataset:
     )
 
 
-def subset(data: Dataset, count: int, every: int = 1) -> Dataset:
-    """Keep the first `count` training images (always the same ones), and of the test images one of so many.
+def subset(data: Dataset, count: int, every: int = 1, start: int = 0) -> Dataset:
+    """Keep `count` training images from the one numbered `start` on, and of the test images one of so many.
 
     Raises
     ------
     ValueError
-        If `count` is not between 1 and the number of training images.
+        If `count` is not between 1 and the number of training images from `start` on.
     """
-    if not 1 <= count <= len(data.train_labels):
-        raise ValueError(f"count is {count}; must be from 1 to {len(data.train_labels)}")
-    kept = data.train_images[:count], data.train_labels[:count], data.test_images[::every], data.test_labels[::every]
+    if not 1 <= count <= len(data.train_labels) - start:
+        raise ValueError(f"count is {count}; must be from 1 to {len(data.train_labels) - start}")
+    train, test = slice(start, start + count), slice(None, None, every)
+    kept = data.train_images[train], data.train_labels[train], data.test_images[test], data.test_labels[test]
     return Dataset(*kept, data.shape)
 
 

@@ -48,6 +48,11 @@ class Task:
         last = self._end(history.x, history.objective[-1], history.error[-1])
         return {"t": t} | last | {"average": self._end(mean.x, mean.objective, mean.error)}
 
+    def numbers(self, method: Setup | Control, t: float) -> dict:
+        """Return the same without which test images are put into the wrong class."""
+        point = self.point(method, t)
+        return _bare(point) | {"average": _bare(point["average"])}
+
     def _end(self, x, loss, error):
         held = np.asarray(self.held.error(x))
         found = {"loss": loss, "error": 100 * error, "held_out": 100 * held}
@@ -111,5 +116,5 @@ def _kept(points):
     return [_bare(point, k == last) | {"average": _bare(point["average"], k == mean)} for k, point in enumerate(points)]
 
 
-def _bare(end, best):
+def _bare(end, best=False):
     return end if best else {name: values for name, values in end.items() if name != "wrong"}
