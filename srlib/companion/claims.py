@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from srlib.companion.comparisons import best_stepsize, final_errors, gain_of_bound, over_images, proposed
+from srlib.companion.comparisons import best_stepsize, final_errors, gain_of_bound, of_average, over_images, proposed
 from srlib.companion.records import load_stamped
 from srlib.companion.statistics import CONFIDENCE, mean_band
 from srlib.companion.tables import parted
@@ -122,7 +122,7 @@ def settings_of(figures: Path) -> str:
 
 _RECORDS = (
     "survival descent_bias noisy_sign signs_of_the_step convergence_bound bound_limits logistic_regression "
-    "neural_network stepsizes"
+    "neural_network stepsizes annealing network_stepsizes"
 ).split()
 
 
@@ -343,46 +343,105 @@ def _stepsize(case):
 
 
 def _c6(records):
-    sweep = records["stepsizes"]["sweep"]
-    ends, schemes = {name: points[best_stepsize(points)] for name, points in sweep.items()}, proposed(sweep)
-    conditions = []
-    for control in ("binary64", "heavy ball"):
-        peers = [name for name in ends if name.startswith(control)]
-        peer = min(peers, key=lambda name: np.mean(ends[name]["error"]))
-        beyond = {}
-        for scheme in schemes:
-            apart = np.asarray(ends[scheme]["error"], float) - np.mean(ends[peer]["error"])
-            beyond[scheme] = _lower_limit(apart, ends[scheme], ends[peer], _each_of(schemes))
-        best = max(beyond, key=beyond.get)
-        conditions.append(_ends(f"Each at its best stepsize, {best}", beyond[best], peer, "stepsizes"))
     said = (
         "comparing the performances of various rounding schemes when optimizing a multinomial logistic regression model"
     )
-    return _classifier(records, "C6", "logistic_regression", (said, said), conditions)
+    sweep = records["stepsizes"]["sweep"] | records["annealing"]["candidates"]
+    return _classifier(records["logistic_regression"], "C6", "logistic_regression", said, said, sweep, "stepsizes")
 
 
 def _c7(records):
-    said = "and when training a simple neural network with {}8-bit floating-point format"
-    return _classifier(records, "C7", "neural_network", (said.format("an "), said.format("")), ())
+    said, sweep = "and when training a simple neural network with {}8-bit floating-point format", "network_stepsizes"
+    both = said.format("an "), said.format("")
+    return _classifier(
+        records["neural_network"], "C7", "neural_network", *both, records[sweep]["sweep"], "network_stepsizes"
+    )
 
 
-def _classifier(records, name, figure, said, further):
-    curves = records[figure]
+def _classifier(curves, name, figure, published, first, sweep, own):
     schemes = proposed(curves)
     each = _each_of(schemes)
     gains = {scheme: _lower_gain(curves, scheme, "SR", each) for scheme in schemes}
     best, worst = max(gains, key=gains.get), min(gains, key=gains.get)
+    same = f"At equal stepsize, {best}"
 
+    def against(peer):
+        return _ends(same, _lower_gain(curves, best, peer, each), peer, figure)
+
+    controls = [f"{control}({_eps(best):g})" for control in ("skeleton", "longer step")]
     return Claim(
         name,
-        *said,
-        _ends(f"At equal stepsize the proposed scheme with the best limit, {best},", gains[best], "SR", figure),
+        published,
+        first,
+        _ends(same, gains[best], "SR", figure),
         (
-            _ends(f"That with the worst, {worst},", gains[worst], "SR", figure),
-            _ends(best, _lower_gain(curves, best, "binary32", each), "binary32", figure),
-            *further,
+            _ends(f"At equal stepsize, {worst}", gains[worst], "SR", figure),
+            against("binary32"),
+            *(against(control) for control in controls if control in curves),
+            *_on_the_way(curves, schemes, each, figure),
+            *_own_stepsizes(sweep, own),
         ),
     )
+
+
+def _on_the_way(curves, schemes, each, figure):
+    """Return the tests of speed, loss and, if recorded, of the mean of the last iterates, at equal stepsize."""
+    level = 1.25 * final_errors(curves["binary32"]).mean()
+    sooner = {scheme: -_upper(_times(curves, scheme, level) - _times(curves, "SR", level), each) for scheme in schemes}
+    final = {name: np.array([run[-1] for run in c["loss"]], dtype=np.float64) for name, c in curves.items()}
+    lower = {scheme: -_upper(np.nan_to_num(final[scheme] / final["SR"] - 1, nan=np.inf), each) for scheme in schemes}
+    first, least = max(sooner, key=sooner.get), max(lower, key=lower.get)
+    yield Criterion(
+        f"{first} is within a quarter of binary32's final error at least {{}} epochs before SR.",
+        sooner[first],
+        0.0,
+        figure,
+        f"{first} is within a quarter of binary32's final error at most {{}} epochs after SR.",
+    )
+    yield Criterion(
+        f"The final loss of {least} is lower than SR's, by {{}} times the latter at least.",
+        lower[least],
+        0.0,
+        figure,
+        f"The final loss of {least} is higher than SR's, by {{}} times the latter at most.",
+    )
+    counts = [int(key.split()[1]) for key in curves["SR"] if key.endswith(" error")]
+    if counts:
+        means = of_average(curves, max(counts))
+        gains = {scheme: _lower_gain(means, scheme, "SR", each) for scheme in schemes}
+        best = max(gains, key=gains.get)
+        yield _ends(f"The mean of the last {max(counts)} iterates of {best}", gains[best], "that of SR", figure)
+
+
+def _times(curves, scheme, level):
+    """Return after how many steps each replicate is first at an error in per cent, or one more than all."""
+    steps = np.asarray(curves[scheme]["steps"], dtype=np.float64)
+    below = 100 * np.asarray(curves[scheme]["error"], dtype=np.float64) <= level
+    return np.where(below.any(axis=1), steps[below.argmax(axis=1)], steps[-1] + 1)
+
+
+def _own_stepsizes(sweep, figure):
+    """Return the tests of each method at its own best stepsize, chosen on held-out images, as are the controls."""
+    ends = {name: points[best_stepsize(points)] for name, points in sweep.items()}
+    constant, lowered = proposed(ends), [name for name in ends if name.startswith("annealed")]
+    rounded = [name for name in ends if name.startswith("heavy ball") and " in " in name]
+    peers = [
+        ["binary64"],
+        [name for name in ends if name.startswith("heavy ball") and name not in rounded],
+        rounded,
+    ]
+    for schemes, against in ((constant, peers), (lowered, peers[:1])):
+        for names in against if schemes else ():
+            if names:
+                peer = min(names, key=lambda name: np.mean(np.asarray(ends[name]["held_out"], dtype=np.float64)))
+                beyond = {scheme: _lower_end(ends[scheme], ends[peer], _each_of(schemes)) for scheme in schemes}
+                best = max(beyond, key=beyond.get)
+                yield _ends(f"Each at its best stepsize, {best}", beyond[best], peer, figure)
+
+
+def _lower_end(mine, theirs, confidence):
+    apart = np.asarray(mine["error"], dtype=np.float64) - np.mean(np.asarray(theirs["error"], dtype=np.float64))
+    return _lower_limit(apart, mine, theirs, confidence)
 
 
 def _ends(which, gain, reference, figure):
