@@ -6,11 +6,14 @@ from scipy.stats import norm, ttest_1samp, ttest_rel
 
 from srlib.companion.comparisons import (
     at_best_stepsize,
+    averaged,
     best_stepsize,
+    brief,
     differences,
     errors_at_best,
     final_errors,
     gain_of_bound,
+    of_average,
     over_images,
     paired,
     proposed,
@@ -46,6 +49,7 @@ def test_a_summary_has_the_final_and_best_error_and_when_things_happen():
     final, half = mean_band(100 * c["SR"]["error"][:, -2:].mean(axis=1)[None])
     shown, around = (float(part) for part in rows["SR"]["final error (%)"].split(" ±\u00a0"))
     assert shown == round(final[0], 2) and half[0] <= around + abs(shown - final[0]) <= half[0] + 0.02
+    assert rows["RN"]["error after 10 (%)"] == f"{100 * c['RN']['error'][0, 1]:.2f}"
     assert rows["RN"]["best error (%)"] == f"{100 * c['RN']['error'].min():.2f}"
     assert (rows["RN"]["runs"], rows["SR"]["runs"]) == ("1", "5")
     assert [rows[name]["epochs to 6.0%"] for name in rows] == ["never", "4 of 5", "10.0 ±\u00a00.0"]
@@ -184,6 +188,23 @@ def test_the_best_stepsize_is_picked_on_held_out_images_and_another_by_the_loss(
     assert row["held-out error (%)"].startswith("3.00") and row["test error (%)"].startswith("9.00")
     assert row["loss"].startswith("0.250")
     assert row["least loss"].startswith("0.100") and row["test error there (%)"].startswith("1.00")
+
+
+def test_a_best_stepsize_between_others_has_no_mark_and_a_page_shows_fewer_columns():
+    points = [{"t": t, "held_out": [abs(t - 2)], "error": [9.0], "loss": [t], "wrong": ["c0"]} for t in (1.0, 2.0, 4.0)]
+    (row,) = at_best_stepsize({"SR": points})
+    assert (row["best t by error"], row["best t by loss"]) == ("2", "1 (end)")
+    (shown,) = brief([row])
+    assert row.keys() - shown.keys() == {"loss", "best t by loss", "test error there (%)"}
+
+
+def test_averages_are_compared_as_last_iterates_are():
+    mean = {"average 5 loss": [[1.0]], "average 5 error": [[0.25]], "average 5 wrong": ["c0"]}
+    found = of_average({"SR": curves()["SR"] | mean}, 5)
+    assert found == {"SR": {"loss": [[1.0]], "error": [[0.25]], "wrong": ["c0"]}}
+    assert final_errors(found["SR"]).tolist() == [25.0]
+    points = {"SR": [{"t": 0.5, "held_out": [1.0], "average": {"held_out": [2.0], "error": [3.0]}}]}
+    assert averaged(points) == {"SR": [{"t": 0.5, "held_out": [2.0], "error": [3.0]}]}
 
 
 def test_errors_at_the_best_stepsizes_are_compared_with_the_first_scheme_s_and_so_are_their_images():

@@ -111,6 +111,13 @@ def test_a_subset_larger_than_the_data_or_empty_is_refused(tiny, count):
         datasets.subset(tiny, count)
 
 
+def test_disjoint_subsets_follow_each_other(tiny):
+    parts = [datasets.subset(tiny, 3, start=start).train_labels.tolist() for start in (0, 3)]
+    assert sum(parts, []) == tiny.train_labels.tolist()
+    with pytest.raises(ValueError, match="count is 4; must be from 1 to 3"):
+        datasets.subset(tiny, 4, start=3)
+
+
 def test_selected_classes_are_numbered_in_the_order_given(tiny):
     pair = datasets.select_classes(tiny, (2, 0))
     assert pair.train_labels.tolist() == [0, 1, 1, 0]

@@ -6,11 +6,22 @@ import numpy as np
 import pytest
 
 from srlib import DiagonalQuadratic, Philox, gradient_descent
-from srlib.companion.experiments import eps_schedule, load_pieces, measured_beta, progress, run_schemes, setups
+from srlib.companion.experiments import (
+    Control,
+    annealed,
+    eps_schedule,
+    heavy_ball,
+    load_pieces,
+    measured_beta,
+    progress,
+    run_schemes,
+    setups,
+)
 from srlib.companion.figures import save_figure
 from srlib.companion.records import digest, plain
 from srlib.companion.settings import Settings
 from srlib.descent.bounds import total_error
+from srlib.descent.steps import unrounded_descent
 
 QUADRATIC = DiagonalQuadratic(np.array([1.0, 0.25, 0.1]), np.array([3.0, -7.0, 0.3]))
 START = np.array([100.0, 10.0, 0.7])
@@ -67,6 +78,29 @@ def test_with_starts_of_their_own_all_schemes_have_replicates_and_pieces_agree()
     )
     np.testing.assert_array_equal(whole["RN"]["loss"][2], alone.objective)
     assert plain(run(range(2, 6), [run(range(3, 5))])) == plain(whole)
+
+
+def test_controls_and_averages_are_compared_like_schemes():
+    ball = Control("heavy ball 0.5", {"momentum": 0.5}, shape=np.linspace(1, 0.5, 9))
+    curves = comparison(chosen=[ball, setups("binary8", [])[2]], averages=[3], record_every=9)
+    options = {"stepsize": (0.5 * np.linspace(1, 0.5, 9)).tolist(), "steps": 9, "momentum": 0.5, "averages": [3]}
+    alone = unrounded_descent(QUADRATIC, START, **options)
+    np.testing.assert_array_equal(curves["heavy ball 0.5"]["loss"], [alone.objective[[0, -1]]])
+    np.testing.assert_array_equal(curves["heavy ball 0.5"]["average 3 loss"], [[alone.averages[3].objective]])
+    assert curves["heavy ball 0.5"]["replicates"] == [] and curves["SR"]["average 3 error"].shape == (4, 1)
+
+
+def test_an_annealed_setup_lowers_its_bias_and_a_heavy_ball_has_momentum():
+    falling = annealed("binary8", [0.4, 0.1], 6)
+    assert falling.name == "annealed [0.4, 0.1]" and falling.stochastic
+    assert [str(falling.update(k)) for k in (0, 3, 4, 5)] == ["signed_SR_eps(0.4)"] * 2 + ["signed_SR_eps(0.1)"] * 2
+    ball = heavy_ball("binary8", 0.875, "signed_SR_eps(0.1)", "bfloat16")
+    assert ball.name == "heavy ball 0.875 in binary8, velocity bfloat16, signed_SR_eps(0.1)"
+    found = ball.run(QUADRATIC, START, stepsize=0.25, steps=5, rng=rng(replicates=3))
+    options = {"momentum": 0.875, "velocity_fmt": "bfloat16", "update": "signed_SR_eps(0.1)"}
+    alone = gradient_descent(QUADRATIC, START, stepsize=0.25, steps=5, fmt="binary8", rng=rng(replicates=3), **options)
+    np.testing.assert_array_equal(found.x, alone.x)
+    assert heavy_ball("binary8", 0.5).name == "heavy ball 0.5 in binary8"
 
 
 class Labelled:

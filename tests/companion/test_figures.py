@@ -17,6 +17,7 @@ from srlib.companion.figures import (
     limits_near,
     plot_band,
     plot_curves,
+    plot_intervals,
     save_figure,
     scheme_style,
     use_style,
@@ -189,3 +190,12 @@ def test_every_setup_has_a_line_of_its_own():
     styles = [scheme_style(setup.name) for setup in setups("binary8", [0.1, 0.2, 0.4])]
     assert all(a != b for a, b in combinations([(s["color"], str(s["linestyle"])) for s in styles], 2))
     assert len({style["label"] for style in styles}) == len(styles)
+
+
+def test_intervals_of_several_names_lie_below_each_other():
+    axis = plt.figure().subplots()
+    plot_intervals(axis, {"SR": [1.0, 2.0, 3.0], "binary64": [5.0]}, label="last")
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["SR", "binary64"]
+    assert [line.get_xdata()[0] for line in axis.lines] == [2.0, 5.0]
+    assert axis.get_legend_handles_labels()[1] == ["last"]
+    plt.close()

@@ -25,7 +25,7 @@ from srlib import (
 )
 from srlib.companion import datasets
 from srlib.descent.bounds import certify
-from srlib.descent.steps import iterates, unrounded_descent
+from srlib.descent.steps import adam, iterates, unrounded_descent
 
 MNIST = Path(__file__).parents[2] / "data" / "mnist"
 SCHEMES = {"gradient": "SR", "multiply": "SR_eps(0.2)", "update": "signed_SR_eps(0.1)"}
@@ -482,6 +482,42 @@ def test_the_heavy_ball_is_nesterovs_optimum_on_a_quadratic():
         problem, np.ones(2), stepsize=4 / 1.1**2, steps=200, momentum=momentum, record_every=100
     )
     assert (history.error[2] / history.error[1]) ** 0.01 == pytest.approx(momentum**0.5, rel=0.02)
+
+
+def test_nesterovs_method_and_adam_are_their_formulas():
+    x = before = start = np.array([8.0, 3.0, -1.0])
+    for t in (0.5, 0.25):
+        y = x + 0.75 * (x - before)
+        x, before = y - t * QUADRATIC.gradient(y), x
+    found = unrounded_descent(QUADRATIC, start, stepsize=[0.5, 0.25], steps=2, momentum=0.75, nesterov=True)
+    np.testing.assert_allclose(found.x, x, rtol=1e-14)
+    x, m, v = start, 0.0, 0.0
+    for k, t in enumerate((0.5, 0.25, 0.125), 1):
+        g = QUADRATIC.gradient(x)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        x = x - t * (m / (1 - 0.9**k)) / (np.sqrt(v / (1 - 0.999**k)) + 1e-8)
+    found = adam(QUADRATIC, start, stepsize=[0.5, 0.25, 0.125], steps=3)
+    np.testing.assert_allclose(found.x, x, rtol=1e-13)
+    first = adam(QUADRATIC, start, stepsize=0.5, steps=1).x - start
+    np.testing.assert_allclose(first, -0.5 * np.sign(QUADRATIC.gradient(start)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "descent",
+    [
+        lambda x: unrounded_descent(QUADRATIC, x, stepsize=0.5, steps=4, momentum=0.5, sign_step=0.1),
+        lambda x: skeleton(QUADRATIC, x, stepsize=0.5, steps=4, fmt="binary8", eps=0.25),
+        lambda x: adam(QUADRATIC, x, stepsize=0.5, steps=4),
+    ],
+)
+def test_several_starts_are_as_many_runs(descent):
+    starts = np.array([[8.0, 3.0, -1.0], [0.0, 1.0, 2.0]])
+    together = descent(starts)
+    assert together.objective.shape == (5, 2) and together.unmoved.shape == (4, 2)
+    for k, start in enumerate(starts):
+        np.testing.assert_array_equal(descent(start).x, together.x[k])
+    with pytest.raises(ValueError, match=r"x0 has shape \(2, 2\); must be \(3,\), or have one axis more, in front"):
+        descent(starts[:, :2])
 
 
 @pytest.mark.parametrize(
