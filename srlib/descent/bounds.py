@@ -1,7 +1,7 @@
 """Convergence bounds of rounded gradient descent for convex functions, certified or estimated (SPEC D5, D8)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from scipy.special import stdtrit
 from srlib import checks
 from srlib.arithmetic import matmul
 from srlib.descent.exact_law import ways_of_a_step
-from srlib.descent.rates import Rates, bound_within, check_hypotheses, potential_bound
+from srlib.descent.potentials import Knowledge
+from srlib.descent.rates import KINDS, Rates, bound_within, by_potentials, check_hypotheses, potential_bound
 from srlib.descent.separable import component_laws
 from srlib.descent.steps import gradient_at, iterates, numbers_at
 from srlib.digits import rounded_up, significant, to_numpy
@@ -77,7 +78,7 @@ class Certificate:
     radius, farthest : float
         ‖x̂_0 − x*‖, and the largest ‖x̂_k − x*‖ in the mean square (an upper limit where estimated).
     bound : array of shape (steps + 1,)
-        That of D5, which assumes nothing but L and convexity.
+        That of D5, or by potentials (D5c), which assumes nothing but L and convexity.
     within : array of the same shape
         That of the paper's kind, D5p. It assumes ‖x̂_k − x*‖ ≤ R in the mean square, with R = `radius`: see `farthest`.
     components : array of the same shape, or None
@@ -118,6 +119,7 @@ def certify(
     smoothness: Array | None = None,
     rng: Philox | None = None,
     confidence: float = 0.95,
+    kind: str = "D5",
     progress: Callable[..., Any] | None = None,
 ) -> Certificate:
     """Return bounds on E f(x̂_k) − f* along gradient descent: certified where the law is known, else estimated.
@@ -145,6 +147,8 @@ def certify(
         With at least two replicates.
     confidence : float
         That of all limits of an estimated bound together.
+    kind : {"D5", "potential"}
+        Of the bound, and of those of the components: see `Rates.bound`.
 
     Raises
     ------
@@ -155,6 +159,7 @@ def certify(
     """
     if hasattr(problem, "rounded_gradient"):
         raise ValueError("problem rounds every operation of its gradient; must have a gradient that is rounded once")
+    checks.choice("kind", kind, KINDS)
     lipschitz, confidence = checks.positive("lipschitz", lipschitz), checks.real("confidence", confidence)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; must be above 0 and below 1")
@@ -168,7 +173,7 @@ def certify(
     if random and rng is None and not separable:
         raise ValueError("rng is None; must be a Philox with replicates, as the problem has no terms")
     if rng is None and separable:
-        return _by_components(problem, x0, lipschitz, minimiser, steps, smoothness, options, progress)
+        return _by_components(problem, x0, lipschitz, minimiser, steps, smoothness, options, kind, progress)
     walk = iterates(problem, x0, steps=steps, rng=rng, progress=progress, **options)
     optimum = _of_replicates(numbers_at(problem, "f", minimiser))
     moments, gaps, distances = [], [], []  # type: ignore[var-annotated]
@@ -182,10 +187,10 @@ def certify(
     each = Rates(lipschitz, options["stepsize"], *np.moveaxis(np.array(moments), 1, 0))
     gap, distance, count = np.array(gaps), np.array(distances), each.grad_sq.shape[1]
     if not random:
-        return _certificate(each.across(np.mean), gap.mean(axis=1), distance.mean(axis=1))
+        return _certificate(each.across(np.mean), gap.mean(axis=1), distance.mean(axis=1), kind)
     if count < 2:
         raise ValueError("rng has 1 replicate; must have at least 2, as bounds are estimated from their spread")
-    return _estimate(each, gap, distance, confidence)
+    return _estimate(each, gap, distance, confidence, kind)
 
 
 def _check_gradient(problem: Problem, x0: Array, lipschitz: float) -> None:
@@ -232,6 +237,7 @@ def _by_components(
     steps: int,
     smoothness: Array | None,
     options: dict[str, Any],
+    kind: str,
     progress: Callable[..., Any] | None,
 ) -> Certificate:
     """Return the certificate of a separable problem, from the laws of its components."""
@@ -248,8 +254,8 @@ def _by_components(
         **options,
     )
     rates = laws.rates.joint(lipschitz, curved=smoothness is not None)
-    components = laws.rates.bound(laws.radius).sum(axis=1)
-    return _certificate(rates, laws.gap.sum(axis=1), laws.distance.sum(axis=1), components)
+    components = laws.rates.bound(laws.radius, kind).sum(axis=1)
+    return _certificate(rates, laws.gap.sum(axis=1), laws.distance.sum(axis=1), kind, components)
 
 
 class _OneTerm:
@@ -262,17 +268,18 @@ class _OneTerm:
         return numbers_at(self.problem, "f", x)[..., None]
 
 
-def _certificate(rates: Rates, gap: np.ndarray, distance: np.ndarray, components: Any = None) -> Certificate:
+def _certificate(rates: Rates, gap: np.ndarray, distance: np.ndarray, kind: str, components: Any = None) -> Certificate:
     radius, farthest = (float(np.sqrt(part)) for part in (distance[0], distance.max()))
-    bounds = rates.bound(radius), rates.bound_within(radius, gap[0])
+    bounds = rates.bound(radius, kind), rates.bound_within(radius, gap[0])
     return Certificate(True, 1.0, rates, gap[:, None], distance[:, None], radius, farthest, *bounds, components)
 
 
-def _estimate(each: Rates, gap: np.ndarray, distance: np.ndarray, confidence: float) -> Certificate:
-    """Return bounds made of limits of θ, w, ω and s, of what is lost, and of the distance."""
+def _estimate(each: Rates, gap: np.ndarray, distance: np.ndarray, confidence: float, kind: str) -> Certificate:
+    """Return bounds made of limits of θ, w, ω and s, of what is lost, and of the distance; for potentials, of ρ too."""
     steps, count = each.grad_sq.shape
-    # Eight limits a step; each ratio is taken of means, and its limit is that of the ensemble, Fieller's.
-    spread = stdtrit(count - 1, 1 - (1 - confidence) / (8 * steps)) / np.sqrt(count)
+    # Eight limits a step, or 14; each ratio is taken of means, and its limit is that of the ensemble, Fieller's.
+    limits = (8 if kind == "D5" else 14) * steps
+    spread = stdtrit(count - 1, 1 - (1 - confidence) / limits) / np.sqrt(count)
 
     def upper(values: np.ndarray) -> np.ndarray:
         return values.mean(axis=1) + spread * values.std(axis=1, ddof=1)
@@ -280,22 +287,44 @@ def _estimate(each: Rates, gap: np.ndarray, distance: np.ndarray, confidence: fl
     def least(part: np.ndarray) -> np.ndarray:
         return least_ratio(part, each.grad_sq, spread)
 
+    def largest(part: np.ndarray) -> np.ndarray:
+        return -least(-part)
+
     lipschitz, stepsize = each.lipschitz, each.stepsize
     forward = stepsize * each.grad_dot_distance - each.error_dot_distance
-    alpha = np.maximum(least_ratio(forward, each.grad_dot_distance, spread), 0.0)
+    theta = least_ratio(forward, each.grad_dot_distance, spread)
+    alpha = np.maximum(theta, 0.0)
     lost = np.where(alpha > 0, 0.0, np.maximum(upper(-forward), 0.0))
-    change = np.cumsum(alpha)[:, None] * each.descent + alpha[:, None] * each.grad_sq / lipschitz - each.moved
+
+    def gains(each: Rates) -> np.ndarray:
+        return np.cumsum(alpha)[:, None] * each.descent + alpha[:, None] * each.grad_sq / lipschitz - each.moved
+
+    change = gains(each)
     w = least(change / 2)
     lost += np.where(w > 0, 0.0, np.maximum(upper(-change / 2), 0.0))
     # (6) holds for any τ; that of the means makes the noise about it least.
     rates = each.across(np.mean)
     tau, inside = rates.tau, rates.growing
     turned = (tau - stepsize)[:, None]
-    noise = each.noise + 2 * turned * each.grad_dot_error + turned**2 * each.grad_sq
+    along, noise = each.grad_dot_error + turned * each.grad_sq, each.noise + 2 * turned * each.grad_dot_error
+    noise = noise + turned**2 * each.grad_sq
     slope = np.where(inside, tau * (2 - lipschitz * tau), 1.0)
-    omega = np.where(inside, np.maximum(-least(-lipschitz * noise / slope[:, None]), 0.0), np.inf)
+    omega = np.where(inside, np.maximum(largest(lipschitz * noise / slope[:, None]), 0.0), np.inf)
     radius, farthest = float(np.sqrt(distance[0].mean())), float(np.sqrt(upper(distance).max()))
     bound = potential_bound(lipschitz, radius, alpha, np.maximum(w, 0.0), omega, lost)
+    if kind == "potential":
+        known = Knowledge(
+            tau=lipschitz * tau,
+            off=lipschitz * np.maximum(largest(along), largest(-along)),
+            theta_low=lipschitz * theta,
+            theta_high=-lipschitz * least_ratio(-forward, each.grad_dot_distance, spread),
+            rho=lipschitz**2 * np.maximum(largest(noise), 0.0),
+            square=upper(each.grad_sq) / lipschitz**2,
+            inner=upper(each.grad_dot_distance) / lipschitz,
+            square_cap=lipschitz**2 * np.maximum(-least(gains(replace(each, curved=None)) / 2), 0.0),
+            inner_cap=lipschitz * np.maximum(-theta, 0.0),
+        )
+        bound = np.minimum(bound, by_potentials(lipschitz, radius, known, None))
     rises = np.maximum(upper(-each.descent / 2), 0.0)
     within = bound_within(radius, float(gap[0].mean()), least(each.descent), rises)
     return Certificate(False, confidence, rates, gap, distance, radius, farthest, bound, within)

@@ -130,12 +130,14 @@ class ExactLaw:
             moments.append([p @ part for part in parts])
         return Rates(lipschitz, self.stepsize, *np.array(moments).reshape(-1, 5).T)
 
-    def bound(self, x0: float, steps: int, *, lipschitz: float, minimiser: float) -> np.ndarray:
+    def bound(self, x0: float, steps: int, *, lipschitz: float, minimiser: float, kind: str = "D5") -> np.ndarray:
         """Return the bound of SPEC D5 on E f(x̂_k) − f(x*) for k = 0 … steps, from the value `x0`.
 
-        Parameters and errors as for `rates`. It is infinite from the first step on that can overflow.
+        Parameters and errors as for `rates`; `kind` as for `Rates.bound`. It is infinite from the first step on that
+        can overflow.
         """
-        found = self.rates(x0, steps, lipschitz=lipschitz, minimiser=minimiser).bound(abs(x0 - minimiser))
+        rates = self.rates(x0, steps, lipschitz=lipschitz, minimiser=minimiser)
+        found = rates.bound(abs(x0 - minimiser), kind)
         return np.concatenate([found, np.full(steps + 1 - len(found), np.inf)])
 
     def _slope_and_gap(self, minimiser: float) -> tuple[np.ndarray, np.ndarray]:

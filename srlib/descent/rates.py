@@ -127,32 +127,27 @@ class Rates:
         closed = potential_bound(self.lipschitz, radius, alpha, gains, omega, lost)
         if kind == "D5":
             return closed
-        steps = len(self.grad_sq)
         if closed.ndim == 1:
-            ends = np.geomspace(min(5, steps), steps, 10) if horizons is None else horizons
-            return np.minimum(closed, self._potential_bound(float(radius), ends))
-        ends, radii = [steps] if horizons is None else horizons, np.broadcast_to(radius, closed.shape[1:]).tolist()
+            return np.minimum(closed, self._by_potentials(float(radius), horizons))
+        ends, radii = horizons or [len(lost)], np.broadcast_to(radius, closed.shape[1:]).tolist()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            columns = list(pool.map(lambda i: self._component(i)._potential_bound(radii[i], ends), range(len(radii))))
+            columns = list(pool.map(lambda i: self._component(i)._by_potentials(radii[i], ends), range(len(radii))))
         return np.minimum(closed, np.stack(columns, axis=1))
 
     def _component(self, i: int) -> "Rates":
         lipschitz = float(np.broadcast_to(self.lipschitz, self.grad_sq.shape[1:])[i])
         return replace(self, lipschitz=lipschitz).across(lambda values, axis: values[:, i])
 
-    def _potential_bound(self, radius: float, horizons: Any) -> np.ndarray:
-        """Return the bound of D5c, infinite from the first step on that has an error without a gradient."""
-        rho = self.rho
-        steps, usable = len(rho), int(np.argmin(np.append(np.isfinite(rho), False)))
-        ends = {checks.integer("horizons", int(end), 1, steps) for end in np.rint(horizons)}
-        bound = np.full(steps + 1, np.inf)
-        if radius > 0 and usable:
-            known = self.knowledge().first(usable)
-            bound[: usable + 1] = potential_bounds(known, radius, sorted({min(end, usable) for end in ends}))
-        return self.lipschitz * bound
+    def _by_potentials(self, radius: float, horizons: Sequence[int] | None) -> np.ndarray:
+        return by_potentials(self.lipschitz, radius, self.knowledge(), horizons)
 
     def knowledge(self) -> Knowledge:
-        """Return what potentials may use, in units with L = 1: these rates, and where D5 loses how much it does."""
+        """Return what potentials may use, in units with L = 1: these rates, and where D5 loses how much it does.
+
+        They know L, and no other bound of the curvature.
+        """
+        if self.curved is not None:
+            return replace(self, curved=None).knowledge()
         scale = self.lipschitz
         theta, noise_lost = scale * self.theta, self._noise_lost(np.maximum(self.theta, 0.0))
         return Knowledge(
@@ -233,6 +228,26 @@ def potential_bound(
     top = np.square(radius) / 2 + np.concatenate([start, np.cumsum(lost, axis=0)])
     total = np.concatenate([start, np.cumsum(alpha, axis=0)])
     return top / (total + half + np.sqrt(2 * _faded(gains, omega) + half**2))
+
+
+def by_potentials(lipschitz: Array, radius: float, known: Knowledge, horizons: Sequence[int] | None) -> np.ndarray:
+    """Return the bound of D5c, infinite from the first step on that has an error without a gradient.
+
+    Parameters
+    ----------
+    lipschitz, radius : float
+        L and R_0.
+    known : Knowledge
+    horizons : sequence of int, optional
+        As for `Rates.bound`; ten if not given.
+    """
+    steps, usable = len(known.rho), int(np.argmin(np.append(np.isfinite(known.rho), False)))
+    ends = np.rint(np.geomspace(min(5, steps), steps, 10)) if horizons is None else np.asarray(horizons)
+    some = {min(checks.integer("horizons", int(end), 1, steps), usable) for end in ends}
+    bound = np.full(steps + 1, np.inf)
+    if radius > 0 and usable:
+        bound[: usable + 1] = potential_bounds(known.first(usable), radius, sorted(some))
+    return lipschitz * bound
 
 
 def bound_within(radius: float, start: float, s: np.ndarray, rises: np.ndarray) -> np.ndarray:

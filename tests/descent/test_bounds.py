@@ -255,7 +255,7 @@ def test_each_limit_of_an_estimated_bound_is_that_by_hand(signs, lipschitz):
         s = least(descent, square)
         fallen = within[-1] / (1 + within[-1] * s / (2 * np.mean(distance[0])))
         within.append(fallen if s > 0 else within[-1] + max(0.0, upper(-descent / 2)))
-    found = bounds_module._estimate(each, gap, distance, 0.95)
+    found = bounds_module._estimate(each, gap, distance, 0.95, "D5")
     np.testing.assert_allclose(found.bound, bounds, rtol=1e-9)
     np.testing.assert_allclose(found.within, within, rtol=1e-9)
     assert found.farthest == pytest.approx(math.sqrt(max(map(upper, distance))), rel=1e-12)
@@ -267,7 +267,7 @@ def test_each_limit_of_an_estimated_bound_is_that_by_hand(signs, lipschitz):
 def test_of_equal_replicates_the_estimate_is_the_bound(signs, lipschitz):
     one, gap, distance = moments(2, lipschitz, replicates=1, **signs)
     many = one.across(lambda values, axis: np.repeat(values, 9, axis=1))
-    found = bounds_module._estimate(many, np.repeat(gap, 9, axis=1), np.repeat(distance, 9, axis=1), 0.95)
+    found = bounds_module._estimate(many, np.repeat(gap, 9, axis=1), np.repeat(distance, 9, axis=1), 0.95, "D5")
     mean, radius = one.across(np.mean), math.sqrt(distance[0, 0])
     np.testing.assert_allclose(found.bound, mean.bound(radius), rtol=1e-6)
     np.testing.assert_allclose(found.within, mean.bound_within(radius, gap[0, 0]), rtol=1e-6)

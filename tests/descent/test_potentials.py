@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_rates import HUBER, LOPSIDED, QUADRATIC, Convex, known, law_of, side
 
-from srlib import Format, exact_law
-from srlib.descent import potentials
+from srlib import DiagonalQuadratic, Format, Philox, exact_law
+from srlib.descent import bounds, potentials
+from srlib.descent.bounds import certify
 from srlib.descent.potentials import Knowledge, Potential, best_potential
 from srlib.descent.rates import Rates
 
@@ -205,6 +206,59 @@ def is_between(problem, fmt, stepsize, scheme, place, steps):
 
 test_it_is_never_above_d5_and_never_below_the_law = settings(max_examples=60)(LAWS(is_between))
 test_nor_is_it_for_a_thousand_random_laws = pytest.mark.slow(settings(max_examples=1000)(LAWS(is_between)))
+
+
+def test_the_bound_of_a_law_and_a_certificate_may_be_of_this_kind():
+    law = exact_law(QUADRATIC, "binary8", 0.25)
+    known_of = known(QUADRATIC)
+    found = law.bound(2.0, 9, kind="potential", **known_of)
+    np.testing.assert_array_equal(
+        found, law.rates(2.0, 9, **known_of).bound(abs(2.0 - QUADRATIC.minimiser), "potential")
+    )
+    several = DiagonalQuadratic(np.geomspace(1, 0.05, 6), np.linspace(1, 2, 6))
+    curved = {"smoothness": several.curvatures}
+    for options in ({}, curved):
+        closed, sharper = (certified_of(several, kind=kind, **options) for kind in ("D5", "potential"))
+        for name in ("bound", "components"):
+            one, other = getattr(closed, name), getattr(sharper, name)
+            assert np.all(other <= one) and other[-1] < 0.99 * one[-1]
+            assert np.all(sharper.gap[:, 0] <= other * (1 + 1e-12))
+    nearest = {"gradient": "RN", "multiply": "RN", "update": "RN"}
+    assert np.all(certified_of(several, kind="potential", **nearest).bound <= certified_of(several, **nearest).bound)
+
+
+def certified_of(problem, **options):
+    start = np.zeros(problem.shape)
+    return certify(problem, start, **{"minimiser": problem.minimiser, "lipschitz": 1.0, "stepsize": 0.75} | options
+                   | {"steps": 12, "fmt": "bfloat16"})  # fmt: skip
+
+
+def test_an_estimated_bound_is_above_the_certified_one_and_below_d5():
+    several = DiagonalQuadratic(np.geomspace(1, 0.01, 20), np.linspace(1, 2, 20))
+    for update in ("SR", "signed_SR_eps(0.4)"):
+        law = certified_of(several, kind="potential", update=update).bound
+        for replicates, within in ((20, 1.5), (400, 1.05)):
+            rng = Philox(3, replicates)
+            found, closed = (
+                certified_of(several, kind=kind, update=update, rng=rng).bound for kind in ("potential", "D5")
+            )
+            assert np.all(found >= law * (1 - 1e-9)) and np.all(found <= within * law)
+            assert found[-1] < closed[-1]
+
+
+def test_limits_of_equal_replicates_are_the_rates(monkeypatch):
+    """Of what potentials may use, too, but for roundoff."""
+    rates = Rates(2.0, 0.25, *np.random.default_rng(5).uniform(0.5, 1, (5, 6)) * [[1], [1], [0.1], [0.1], [0.2]])
+    several = dataclasses.replace(rates, **{name: np.repeat(getattr(rates, name)[:, None], 9, axis=1) for name in
+        ("grad_sq", "grad_dot_distance", "grad_dot_error", "error_dot_distance", "noise")})  # fmt: skip
+    seen = []
+    monkeypatch.setattr(bounds, "by_potentials", lambda *given: seen.append(given) or np.full(7, np.inf))
+    flat = np.ones((7, 9))
+    bounds._estimate(several, flat, flat, 0.95, "potential")
+    ((lipschitz, radius, found, horizons),) = seen
+    assert (lipschitz, radius, horizons) == (2.0, 1.0, None)
+    for name, limit in found._asdict().items():
+        np.testing.assert_allclose(limit, getattr(rates.knowledge(), name), rtol=1e-6, atol=1e-8, err_msg=name)
 
 
 def test_without_noise_it_is_half_of_what_d5_gives_away_at_most():
