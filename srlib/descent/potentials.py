@@ -77,6 +77,11 @@ class Potential:
         """Weights of the objective, of shape (steps + 1,)."""
         return np.concatenate([[0.0], np.cumsum(self.alpha + self.gamma)])
 
+    @property
+    def mu(self) -> np.ndarray:
+        """The largest μ with ½c‖X‖² + W‖g‖² ≥ μ(⟨g, X⟩ − ½‖g‖²), of shape (steps + 1,)."""
+        return (self.c + np.sqrt(self.c**2 + 8 * self.c * self.W)) / 2
+
     def forms(self, known: Knowledge) -> np.ndarray:
         """Return twice the matrices of the quadratic forms in (X, g, h, n), of shape (steps, 4, 4)."""
         entries = _entries(known, {**self.__dict__, "m": self.A[:-1] + self.r + self.alpha})
@@ -95,9 +100,7 @@ class Potential:
         """Return what it proves of a_k for k = 0 … steps, from R_0."""
         lost = np.cumsum(self.square_lost * known.square + self.inner_lost * known.inner)
         top = self.c[0] * radius**2 / 2 + np.concatenate([[0.0], lost])
-        # The largest μ with ½c‖X‖² + W‖g‖² ≥ μ(⟨g, X⟩ − ½‖g‖²).
-        mu = (self.c + np.sqrt(self.c**2 + 8 * self.c * self.W)) / 2
-        return top / (self.A + mu) * (1 + 1e-12)
+        return top / (self.A + self.mu) * (1 + 1e-12)
 
 
 def potential_bounds(known: Knowledge, radius: float, horizons: list[int]) -> np.ndarray:
