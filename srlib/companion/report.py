@@ -8,9 +8,12 @@ from pathlib import Path
 
 from srlib.companion.comparisons import (
     at_best_stepsize,
+    averaged,
     differences,
     errors_at_best,
+    final_errors,
     gain_of_bound,
+    of_average,
     paired,
     proposed,
     summary,
@@ -39,6 +42,7 @@ def results_page(figures: Path) -> str:
         _classifier(figures, "logistic_regression", "Logistic regression on MNIST (E3)", (1.5, 1.1)),
         _classifier(figures, "neural_network", "A two-layer network on digits 3 and 8 (E4)", (2, 1.25)),
         _own_stepsizes(figures),
+        _network_at_own_stepsizes(figures),
         _bounds(figures),
         _one_dimension(figures),
         _no_help(figures),
@@ -69,21 +73,48 @@ def _image(figures, name, text):
 def _classifier(figures, name, title, factors):
     record = _load(figures, name)
     curves = record["numbers"]
-    levels = [factor * curves["binary32"]["error"][0][-1] for factor in factors]
+    levels = [factor * final_errors(curves["binary32"]).mean() / 100 for factor in factors]
     return f"""## {title}
 
 Setting: {_setting(record, "profile", "images", "steps", "fmt", "stepsize", "replicates", "seed")}.
 
 {_image(figures, name, "Test error, training loss and share of unmoved weights")}
 
-{table(summary(curves, levels))}
+{_ranked(summary(curves, levels), "final error (%)")}
 
 The errors to reach are {factors[0]} and {factors[1]} times the final error of binary32. "Stops after" is the number of
 epochs after which no weight moves any more. The final error is the mean of the last two records, the best one the least
 on the test set. Final errors paired with SR's, on the same random words, with Holm's adjustment for the number of
 schemes. "Over images" is the half-width of the interval over test images that holds for all schemes together:
 
-{table(paired(curves))}"""
+{_ranked(paired(curves), "error − SR's (points)")}{_of_means(curves)}"""
+
+
+def _of_means(curves):
+    """Return the comparison of the means of the last iterates, if they are recorded."""
+    counts = [int(key.split()[1]) for key in curves["SR"] if key.endswith(" error")]
+    if not counts:
+        return ""
+    rows = paired(of_average(curves, max(counts)))
+    return f"""
+
+The same of the means of the last {max(counts)} iterates:
+
+{_ranked(rows, "error − SR's (points)")}"""
+
+
+_SHOWN = 12  # rows of a table before a fold
+
+
+def _ranked(rows, column):
+    """Return a table sorted by the numbers in a column, the first in bold, and what is after twelve rows folded."""
+    rows = sorted(rows, key=lambda row: float(row[column].split()[0]))
+    rows[0] = {name: f"**{text}**" if text else text for name, text in rows[0].items()}
+    shown = table(rows[:_SHOWN])
+    if len(rows) <= _SHOWN:
+        return shown
+    rest = table(rows[_SHOWN:])
+    return f"{shown}\n\n<details><summary>{len(rows) - _SHOWN} more rows</summary>\n\n{rest}\n\n</details>"
 
 
 def _own_stepsizes(figures):
@@ -96,7 +127,7 @@ images of the training set that are kept back; the test set reports.
 
 {_image(figures, "stepsizes", "Test error and loss against the stepsize")}
 
-{table(at_best_stepsize(numbers["sweep"]))}
+{_ranked(at_best_stepsize(numbers["sweep"]), "test error (%)")}
 
 The first rows are controls in binary64. The skeleton is signed-SR_eps without rounding (D9): gradient descent plus a
 step of ε·ulp(x) against the sign of the gradient.
@@ -105,13 +136,29 @@ step of ε·ulp(x) against the sign of the gradient.
 
 Annealed bias: the values of ε in turn, each for a share of the steps; controls in binary64 with the same schedule.
 
-{table(at_best_stepsize(candidates, "method"))}
+{_ranked(at_best_stepsize(candidates, "method"), "test error (%)")}
 
 All images that are not held out, 2.5 times as many epochs, five replicates at most:
 
 {_image(figures, "whole_set", "Test error and loss against the stepsize, all images")}
 
-{table(at_best_stepsize(whole))}"""
+{_ranked(at_best_stepsize(whole), "test error (%)")}"""
+
+
+def _network_at_own_stepsizes(figures):
+    record = _load(figures, "network_stepsizes")
+    sweep = record["numbers"]["sweep"]
+    return f"""## Each method at its own best stepsize (E4)
+
+Setting: {_setting(record, "profile", "images", "steps", "fmt", "seed")}; five starts at most. As for E3.
+
+{_image(figures, "network_stepsizes", "Test error at the own stepsize, of the last iterate and of the mean")}
+
+{_ranked(at_best_stepsize(sweep, "method"), "test error (%)")}
+
+The mean of the last tenth of the iterates, at its own best stepsize:
+
+{_ranked(at_best_stepsize(averaged(sweep), "method"), "test error (%)")}"""
 
 
 def _bounds(figures):
@@ -127,14 +174,18 @@ Setting I: {_setting(record, "profile", "dimension", "condition", "steps", "seed
 
 {_image(figures, "convergence_bound", "Objective and bounds, by those of exact arithmetic")}
 
-After the last step, the objective and three bounds on it: that of the paper's kind, which supposes that the run stays
-within its first distance (D5p); that of D5; and the sum of the latter over the components.
+After the last step, the objective and four bounds on it: that of the paper's kind, which supposes that the run stays
+within its first distance (D5p); that of D5; the best that one matrix inequality a step can prove (D5c); and the sum of
+D5 over the components.
 
-{table(rows)}"""
+{table(rows)}
+
+{_image(figures, "where_the_bound_gains", "Gain over exact arithmetic, by horizon and stepsize")}
+"""
 
 
 def _bound_row(name, found):
-    kinds = {"gap": "f − f*", "within": "D5p", "bound": "D5", "components": "D5 by components"}
+    kinds = {"gap": "f − f*", "within": "D5p", "bound": "D5", "potential": "D5c", "components": "D5 by components"}
     return {"case": name} | {title: f"{found[kind][-1]:.4g}" for kind, title in kinds.items()}
 
 
@@ -203,7 +254,7 @@ def _not_better_than_binary64(sweep):
 def _not_better_than_exact(figures):
     for case, schemes in _load(figures, "convergence_bound")["numbers"].items():
         for scheme in proposed(schemes):
-            for kind, name in (("within", "D5p"), ("bound", "D5"), ("components", "D5 by components")):
+            for kind, name in (("within", "D5p"), ("potential", "D5c"), ("components", "D5 by components")):
                 if gain_of_bound(schemes, scheme, kind) <= 0:
                     yield f"{scheme} at {case} ({name})"
 

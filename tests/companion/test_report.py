@@ -8,7 +8,7 @@ import pytest
 
 from srlib.companion.notebook import alt_text
 from srlib.companion.records import digest
-from srlib.companion.report import gallery, results_page
+from srlib.companion.report import _ranked, gallery, results_page
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,3 +93,16 @@ def test_bounds_that_are_not_below_exact_arithmetics_are_listed(tmp_path):
         assert f"signed_SR_eps(0.4) at t=1 ({kind})" in line
         assert f"signed_SR_eps(0.1) at t=0.0625 ({kind})" in line
     assert "signed_SR_eps(0.4) at t=0.0625 (D5p)" not in line
+
+
+def test_a_wide_table_is_sorted_with_its_best_in_bold_and_folded_after_twelve_rows():
+    rows = [{"scheme": f"s{k}", "error (%)": f"{k:.2f} ± 0.10", "note": ""} for k in (3, 1, 2)]
+    assert [line.split(" | ")[0] for line in _ranked(rows, "error (%)").splitlines()[2:]] == [
+        "| **s1**",
+        "| s2",
+        "| s3",
+    ]
+    many = [{"scheme": f"s{k:02}", "error (%)": f"{k:+.2f}"} for k in range(20, 0, -1)]
+    shown, _, folded = _ranked(many, "error (%)").partition("<details><summary>8 more rows</summary>")
+    assert [f"s{k:02}" in shown for k in range(1, 21)] == [True] * 12 + [False] * 8
+    assert [f"s{k:02}" in folded for k in range(1, 21)] == [False] * 12 + [True] * 8
