@@ -5,6 +5,7 @@ expectations are linear and keep inequalities.
 """
 
 import pytest
+import sympy
 import z3
 
 a, b, c, d, q, s, t, w = z3.Reals("a b c d q s t w")
@@ -186,3 +187,31 @@ PLANTED = [
 def test_a_planted_fault_has_no_proof(fault, wrong):
     with pytest.raises(AssertionError):
         prove(LEMMA == -s * G / 2, wrong, L > 0, rho >= 0)
+
+
+def test_the_weights_of_a_potential_without_noise_make_a_form_of_rank_one():
+    """Notebook 09, (6): of the form in X, g and h, and the sign of what it is a multiple of, up to Lt = 3/2."""
+    s, t, n = sympy.symbols("s t n", positive=True)
+    a, b = n - s, n - s - t
+
+    def rational(expression):
+        return sympy.factor(sympy.cancel(sympy.together(expression)))
+
+    before, after = (1 + n) * s / a, (1 + n) * (s + t) / b
+    c, c1 = 1 - s * (s + 1) / (a * (a + 1)), 1 - (s + t) * (s + t + 1) / (b * (b + 1))
+    alpha = (1 + n) * t / a
+    gamma, m = after - before - alpha, before + alpha
+    assert rational(gamma - (1 + n) * t * (s + t) / (a * b)) == 0
+    pivot = t * (1 + n) * (n + n * t + 2 * s * b) / (a * (a + 1) * b * (b + 1))
+    assert rational(c - c1 - pivot) == 0
+    of_g, of_h = t * c1 - alpha, -gamma
+    gg, gh, hh = m + alpha - t**2 * c1, (t - 1) * m + t * gamma, m + gamma
+    q = (2 - t) * s * b + n * (1 + t - t**2) + t * (1 - t)
+    multiple = t * (1 + n) ** 2 * (s + t) * q / (a**2 * (a + 1) * b * (b + 1))
+    assert rational(gg * pivot - of_g**2 - multiple) == 0
+    assert rational(hh * pivot - of_h**2 - multiple) == 0
+    assert rational(gh * pivot - of_g * of_h + multiple) == 0
+    least = (q - (2 - t) * s * b).subs(n, 2 * t)
+    assert sympy.expand(least - t * (3 - 2 * t) * (1 + t)) == 0
+    end = {s: n / 2 - t}
+    assert rational(c1.subs(end)) == 0 and rational(after.subs(end) - 1 - n) == 0
