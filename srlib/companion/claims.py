@@ -122,7 +122,7 @@ def settings_of(figures: Path) -> str:
 
 _RECORDS = (
     "survival descent_bias noisy_sign signs_of_the_step convergence_bound where_the_bound_gains logistic_regression "
-    "neural_network stepsizes annealing network_stepsizes"
+    "neural_network stepsizes annealing"
 ).split()
 
 
@@ -369,15 +369,15 @@ def _c6(records):
         "comparing the performances of various rounding schemes when optimizing a multinomial logistic regression model"
     )
     sweep = records["stepsizes"]["sweep"] | records["annealing"]["candidates"]
-    return _classifier(records["logistic_regression"], "C6", "logistic_regression", said, said, sweep, "stepsizes")
+    return _classifier(
+        records["logistic_regression"], "C6", "logistic_regression", said, said, sweep, ("stepsizes", "annealing")
+    )
 
 
 def _c7(records):
-    said, sweep = "and when training a simple neural network with {}8-bit floating-point format", "network_stepsizes"
+    said = "and when training a simple neural network with {}8-bit floating-point format"
     both = said.format("an "), said.format("")
-    return _classifier(
-        records["neural_network"], "C7", "neural_network", *both, records[sweep]["sweep"], "network_stepsizes"
-    )
+    return _classifier(records["neural_network"], "C7", "neural_network", *both, {}, ())
 
 
 def _classifier(curves, name, figure, published, first, sweep, own):
@@ -401,7 +401,7 @@ def _classifier(curves, name, figure, published, first, sweep, own):
             against("binary32"),
             *(against(control) for control in controls if control in curves),
             *_on_the_way(curves, schemes, each, figure),
-            *_own_stepsizes(sweep, own),
+            *_own_stepsizes(sweep, *own),
         ),
     )
 
@@ -442,7 +442,7 @@ def _times(curves, scheme, level):
     return np.where(below.any(axis=1), steps[below.argmax(axis=1)], steps[-1] + 1)
 
 
-def _own_stepsizes(sweep, figure):
+def _own_stepsizes(sweep, figure="", of_lowered=""):
     """Return the tests of each method at its own best stepsize, chosen on held-out images, as are the controls."""
     ends = {name: points[best_stepsize(points)] for name, points in sweep.items()}
     constant, lowered = proposed(ends), [name for name in ends if name.startswith("annealed")]
@@ -452,7 +452,7 @@ def _own_stepsizes(sweep, figure):
         [name for name in ends if name.startswith("heavy ball") and name not in rounded],
         rounded,
     ]
-    for schemes, against in ((constant, peers), (lowered, peers[:1])):
+    for schemes, against, figure in ((constant, peers, figure), (lowered, peers[:1], of_lowered)):
         for names in against if schemes else ():
             if names:
                 peer = min(names, key=lambda name: np.mean(np.asarray(ends[name]["held_out"], dtype=np.float64)))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from srlib.companion.comparisons import (
     at_best_stepsize,
-    averaged,
     differences,
     errors_at_best,
     final_errors,
@@ -42,7 +41,6 @@ def results_page(figures: Path) -> str:
         _classifier(figures, "logistic_regression", "Logistic regression on MNIST (E3)", (1.5, 1.1)),
         _classifier(figures, "neural_network", "A two-layer network on digits 3 and 8 (E4)", (2, 1.25)),
         _own_stepsizes(figures),
-        _network_at_own_stepsizes(figures),
         _bounds(figures),
         _one_dimension(figures),
         _no_help(figures),
@@ -143,22 +141,6 @@ All images that are not held out, 2.5 times as many epochs, five replicates at m
 {_image(figures, "whole_set", "Test error and loss against the stepsize, all images")}
 
 {_ranked(at_best_stepsize(whole), "test error (%)")}"""
-
-
-def _network_at_own_stepsizes(figures):
-    record = _load(figures, "network_stepsizes")
-    sweep = record["numbers"]["sweep"]
-    return f"""## Each method at its own best stepsize (E4)
-
-Setting: {_setting(record, "profile", "images", "steps", "fmt", "seed")}; five starts at most. As for E3.
-
-{_image(figures, "network_stepsizes", "Test error at the own stepsize, of the last iterate and of the mean")}
-
-{_ranked(at_best_stepsize(sweep, "method"), "test error (%)")}
-
-The mean of the last tenth of the iterates, at its own best stepsize:
-
-{_ranked(at_best_stepsize(averaged(sweep), "method"), "test error (%)")}"""
 
 
 def _bounds(figures):
