@@ -452,13 +452,13 @@ def _own_stepsizes(sweep, figure="", of_lowered=""):
         [name for name in ends if name.startswith("heavy ball") and name not in rounded],
         rounded,
     ]
-    for schemes, against, figure in ((constant, peers, figure), (lowered, peers[:1], of_lowered)):
+    for schemes, against, where in ((constant, peers, figure), (lowered, peers[:1], of_lowered)):
         for names in against if schemes else ():
             if names:
                 peer = min(names, key=lambda name: np.mean(np.asarray(ends[name]["held_out"], dtype=np.float64)))
                 beyond = {scheme: _lower_end(ends[scheme], ends[peer], _each_of(schemes)) for scheme in schemes}
                 best = max(beyond, key=beyond.get)
-                yield _ends(f"Each at its best stepsize, {best}", beyond[best], peer, figure)
+                yield _ends(f"Each at its best stepsize, {best}", beyond[best], peer, where)
 
 
 def _lower_end(mine, theirs, confidence):
