@@ -500,7 +500,9 @@ def test_the_lessons_on_the_steps_of_logistic_regression_have_the_numbers_of_the
     mean = {n: {key: np.mean(values, axis=1) for key, values in found.items()} for n, found in schemes.items()}
     signed = [mean[f"signed_SR_eps({eps})"] for eps in (0.1, 0.2, 0.4)]
     wrong = sorted(100 * found["wrong_sign"][-1] for found in signed)
-    assert f"in {wrong[0]:.1f} to {wrong[-1]:.1f}% of the weights where neither it nor $g$ is 0 under the signed" in said
+    assert (
+        f"in {wrong[0]:.1f} to {wrong[-1]:.1f}% of the weights where neither it nor $g$ is 0 under the signed" in said
+    )
     assert f"in {100 * mean['SR']['wrong_sign'][-1]:.0f}% under SR" in said
     last = sorted(found["beta"][-1] for found in signed)
     assert all(np.all(found["beta"] > 0) for found in signed)

@@ -2,29 +2,22 @@
 
 import dataclasses
 import sys
-from fractions import Fraction
-from itertools import combinations
 
 import numpy as np
 import pytest
 import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rationals import constant, proved
 from test_rates import HUBER, LOPSIDED, QUADRATIC, Convex, known, law_of, side
 
 from srlib import DiagonalQuadratic, Format, Philox, exact_law
 from srlib.descent import bounds, potentials
 from srlib.descent.bounds import certify
-from srlib.descent.potentials import Knowledge, Potential, best_potential
+from srlib.descent.potentials import Knowledge, best_potential
 from srlib.descent.rates import Rates
 
 pytest.importorskip("clarabel", reason="needs Clarabel, the extra 'pep'")
-
-
-def constant(steps, tau, theta, rho, off=0.0):
-    """The same rates in every step, and nothing that could be lost."""
-    parts = (tau, off, theta, theta, rho, 0.0, 0.0, 0.0, 0.0)
-    return Knowledge(*(np.full(steps, float(part)) for part in parts))
 
 
 # LR²/(2 + 4LtK) is the best possible without noise for Lt ≤ 1.5; with noise the worst case of all convex functions, by
@@ -43,55 +36,6 @@ def test_it_has_the_numbers_of_the_trial(tau, rho, expected, digits):
     given_rates = constant(40, tau, tau, rho)
     (found,) = best_potential(given_rates, 1.0).bounds(given_rates, 1.0)[-1:]
     assert found == pytest.approx(expected, rel=digits) and found >= expected * (1 - 5e-5)
-
-
-def exactly(proof, given_rates):
-    """A proof and what it is about, as arrays of rationals."""
-
-    def rational(array):
-        return np.array([Fraction(float(value)) for value in array], dtype=object)
-
-    parts = {field.name: rational(getattr(proof, field.name)) for field in dataclasses.fields(Potential)}
-    return parts, Knowledge(*map(rational, given_rates))
-
-
-def is_nonnegative(matrix):
-    """Whether a symmetric matrix of rationals is: all its principal minors are."""
-    return all(
-        sympy.Matrix(
-            [[sympy.Rational(matrix[i, j].numerator, matrix[i, j].denominator) for j in some] for i in some]
-        ).det()
-        >= 0
-        for size in range(1, 5)
-        for some in combinations(range(4), size)
-    )
-
-
-def proved(proof, given_rates, radius):
-    """The bound after the last step, if the certificate holds in rationals, without a solver and eigenvalues."""
-    x, about = exactly(proof, given_rates)
-    weights = [Fraction(0)]
-    for alpha, gamma in zip(x["alpha"], x["gamma"], strict=True):
-        weights.append(weights[-1] + alpha + gamma)
-    of = x | {"m": np.array(weights[:-1], dtype=object) + x["r"] + x["alpha"]}
-    for name in ("c", "W", "r", "alpha", "gamma", "square_lost", "inner_lost"):
-        assert np.all(x[name] >= 0), name
-    assert x["W"][0] == 0 and np.all(of["m"] >= 0)
-    assert np.all(x["square_lost"] <= about.square_cap * x["c"][0])
-    assert np.all(x["inner_lost"] <= about.inner_cap * x["c"][0])
-    assert np.all(-x["y"] >= about.off * abs(x["p"]))
-    for theta in (about.theta_low, about.theta_high):
-        assert np.all(-x["z"] >= x["s"] * (about.tau - theta))
-    entries = potentials._entries(about, of)
-    for step in range(len(about.tau)):
-        matrix = np.empty((4, 4), dtype=object)
-        for (i, j), values in entries.items():
-            matrix[i, j] = matrix[j, i] = values[step]
-        assert is_nonnegative(matrix), step
-    c, W = float(x["c"][-1]), float(x["W"][-1])
-    end = (c + (c * c + 8 * c * W) ** 0.5) / 2
-    lost = sum(x["square_lost"] * about.square + x["inner_lost"] * about.inner)
-    return (float(x["c"][0]) * radius**2 / 2 + float(lost)) / (float(weights[-1]) + end)
 
 
 @pytest.mark.parametrize("tau", [0.0625, 1.0, 1.9])
