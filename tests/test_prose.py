@@ -79,12 +79,9 @@ def test_the_answer_on_logistic_regression_has_the_numbers_of_its_record():
     curves, said = numbers_of("logistic_regression"), answer("logistic_regression")
     error = {name: f"{final_errors(c).mean():.2f}%" for name, c in curves.items()}
     loss = {name: np.mean([run[-1] for run in c["loss"]]) for name, c in curves.items()}
-    assert f"RN gets stuck at a test error of {error['RN']}." in said
-    assert f"SR ends at {error['SR']}, as binary32 does." in said and error["SR"] == error["binary32"]
-    two = f"at {error['signed_SR_eps(0.1)']} and {error['signed_SR_eps(0.2)']}."
-    assert f"end below both, {two} signed-SR$_{{0.4}}$ is ahead" in said
-    assert f"and ends at {error['signed_SR_eps(0.4)']}, which cannot be distinguished from SR" in said
-    assert f"({loss['signed_SR_eps(0.4)']:.3f} against {loss['SR']:.3f})" in said
+    assert f"SR ends at a test error of {error['SR']}, as binary32 does." in said and error["SR"] == error["binary32"]
+    assert f"Signed-SR$_{{0.1}}$ reaches {error['signed_SR_eps(0.1)']}." in said
+    assert loss["signed_SR_eps(0.4)"] < loss["SR"] and "although its training loss is lower" in said
     verdicts = {row["scheme"]: row["so"] for row in paired(curves)}
     assert (verdicts["signed_SR_eps(0.1)"], verdicts["signed_SR_eps(0.4)"]) == ("better", "neither")
 
@@ -440,8 +437,8 @@ def test_the_answer_on_stagnation_has_the_numbers_of_its_record():
     runs, said = numbers_of("stagnation"), answer("stagnation")
     after = {name: run["distance"][20] for name, run in runs.items()}
     assert after["RN"] == runs["RN"]["distance"][-1] == 3584 - 1024
-    assert f"SR is at a mean distance of {after['SR']:.0f} from" in said and f"({after['binary32']:.0f})" in said
-    assert f"signed-SR$_{{0.4}}$ at {after['signed_SR_eps(0.4)']:.1f} (20,000 replicates)." in said
+    assert f"SR is at a mean distance of {after['SR']:.0f} from the minimiser, signed-SR$_{{0.4}}$ at" in said
+    assert f"signed-SR$_{{0.4}}$ at {after['signed_SR_eps(0.4)']:.1f}." in said
     assert load_record(FIGURES / "stagnation.json")["parameters"]["replicates"] == 20_000
 
 
@@ -631,7 +628,8 @@ def test_the_lessons_on_the_bias_of_a_step_have_the_numbers_of_its_records():
         assert g[wrong[name]].min() > 0 and g[wrong[name]].max() < 0.03
     least, most = (noisy[name][wrong[name]].max() for name in signed)
     assert "it has the wrong sign for $0<g<0.03$: by up to" in said
-    assert f"up to {most:.2f} gaps for $\\varepsilon=0.4$ as the gradient tends to 0" in answer("descent_bias")
+    uphill = rounded_up(max(np.max(values * np.sign(g)) for values in noisy.values()), 2)
+    assert f"points uphill, by up to {uphill} gaps." in answer("descent_bias")
     assert f"by up to {least:.2f} gaps for $\\varepsilon=0.1$, {most:.2f} for $\\varepsilon=0.4$." in said
     beyond = wrong["both(0.4)"]
     assert -0.05 <= g[beyond].min() and g[beyond].max() < 0
@@ -672,22 +670,19 @@ def test_the_page_with_sliders_says_what_its_laws_show():
 
 def test_the_answer_beyond_descent_has_the_numbers_of_its_records():
     said, sums = answer("beyond_descent"), numbers_of("harmonic_sums")
-    assert sums["terms"][-1] == 10_000 and f"which is {sum(1 / i for i in range(1, 10_001)):.2f}" in said
-    ends = {name: (run["mean"][-1], run["half_width"][-1]) for name, run in sums["sums"].items()}
-    rn, sr, biased = (ends[f"bfloat16, {name}"] for name in ("RN", "SR", "signed_SR_eps(0.1)"))
-    assert f"ends at {rn[0]:.2f} with RN, at {sr[0]:.2f} ± {sr[1]:.2f} with SR (200 replicates), and" in said
-    assert f"(200 replicates), and at {biased[0]:.0f} with" in said
-    products = numbers_of("matrix_vector")
-    rn, sr, biased = (products[name]["mean"][-1] for name in ("RN", "SR", "SR_eps(0.1)"))
-    assert f"of {products['n'][-1]:.0f} terms is {rn:.2f} with RN, {sr:.2f} with SR, and {biased:.0f} with" in said
-    decay = numbers_of("euler_decay")
-    rn, sr, biased = (decay[f"bfloat16, {name}"]["mean"][-1] for name in ("RN", "SR", "signed_SR_eps(0.1)"))
-    assert f"after {decay['steps'][-1]} steps of exponential decay the errors are {rn:.2f}, {sr:.3f} and" in said
-    assert f"with signed-SR$_{{0.1}}$, {biased:.2f}." in said
+    ends = {name: run["mean"][-1] for name, run in sums["sums"].items()}
+    exact = sum(1 / i for i in range(1, 10_001))
+    assert sums["terms"][-1] == 10_000 and abs(ends["bfloat16, SR"] - exact) < 0.1 < exact - ends["bfloat16, RN"]
+    assert f"and at {ends['bfloat16, signed_SR_eps(0.1)']:.0f} with a bias of 0.1" in said
+    products, decay = numbers_of("matrix_vector"), numbers_of("euler_decay")
+    for rn, sr, biased in (
+        [products[name]["mean"][-1] for name in ("RN", "SR", "SR_eps(0.1)")],
+        [decay[f"bfloat16, {name}"]["mean"][-1] for name in ("RN", "SR", "signed_SR_eps(0.1)")],
+    ):
+        assert sr < min(rn, biased)
     circle = numbers_of("euler_circle")
-    h = 2 * np.pi / circle["steps"]
-    unrounded = (1 + float(ml_dtypes.bfloat16(h)) ** 2) ** (circle["steps"] / 2)
-    assert f"(radius {circle['RN']['radius'][0]:.3f} and {unrounded:.3f})" in said
+    unrounded = (1 + float(ml_dtypes.bfloat16(2 * np.pi / circle["steps"])) ** 2) ** (circle["steps"] / 2)
+    assert abs(circle["RN"]["radius"][0] - 1) < unrounded - 1 and "RN cancels Euler's own error" in said
 
 
 def test_what_is_said_of_stepsizes_and_formats_is_in_the_scan():
@@ -767,3 +762,19 @@ def test_what_is_said_of_a_quick_run_is_what_it_is(name):
     (path,) = (ROOT / "notebooks").glob(f"*_{name}.ipynb")
     (said,) = (number for text in cells(name) for number in re.findall(QUICK[name], text))
     assert int(said.replace(",", "")) in {int(count) for count in re.findall(r"quick=([\d_]+)", path.read_text())}
+
+
+NOT_YET = {"index", "convergence_bound", "neural_network", "what_the_bias_does"}
+
+
+@pytest.mark.parametrize(
+    "name", [path.stem[3:] for path in find_notebooks(ROOT / "notebooks") if path.stem[3:] not in NOT_YET]
+)
+def test_an_opening_is_an_answer_in_few_words_and_numbers(name):
+    """In bold at most 25 words, then at most 80; three numbers outside formulas and names."""
+    (path,) = (ROOT / "notebooks").glob(f"*_{name}.ipynb")
+    first = nbformat.read(path, as_version=4).cells[0].source
+    bold, rest = re.fullmatch(r"# [^\n]+\n\n\*\*(.+?)\*\*\n(.+?)\n\n.*", first, re.DOTALL).groups()
+    assert len(bold.split()) <= 25 and len(rest.split()) <= 80
+    plain = re.sub(r"\]\([^)]*\)|\$[^$]*\$|(binary|bfloat)\d+|R\. Soc\.[^)]*", "", f"{bold} {rest}")
+    assert len(re.findall(r"\d[\d.,]*", plain)) <= 3, plain
