@@ -776,5 +776,5 @@ def test_an_opening_is_an_answer_in_few_words_and_numbers(name):
     first = nbformat.read(path, as_version=4).cells[0].source
     bold, rest = re.fullmatch(r"# [^\n]+\n\n\*\*(.+?)\*\*\n(.+?)\n\n.*", first, re.DOTALL).groups()
     assert len(bold.split()) <= 25 and len(rest.split()) <= 80
-    plain = re.sub(r"\]\([^)]*\)|\$[^$]*\$|(binary|bfloat)\d+|R\. Soc\.[^)]*", "", f"{bold} {rest}")
+    plain = re.sub(r"\]\([^)]*\)|\$[^$]*\$|(binary|bfloat|D)\d+|R\. Soc\.[^)]*", "", f"{bold} {rest}")
     assert len(re.findall(r"\d[\d.,]*", plain)) <= 3, plain
