@@ -394,18 +394,20 @@ def test_what_is_said_of_where_the_bias_pays_has_the_numbers_of_its_record():
 
     assert clear("SR") == 0 and "SR) is never clearly below" in said
     assert f"Signed-SR$_{{0.4}}$ is, in {clear('signed')} of {len(found)} cases" in said
-    assert 45 <= below("rounded ball") <= 55 and "each win about half of the cases" in said
+    ball = {kind: sum(mean(c["rounded ball"]) < mean(c[kind]) for c in found) for kind in ("SR", "signed")}
+    assert f"momentum ends below the constant bias in {ball['signed']} cases;" in said
+    assert f"is below the constant bias in {ball['signed']} cases and below SR in {ball['SR']}." in learned
     first = "bfloat16, 150 steps"
     assert f"{ratio(first, '1000')} times at condition $10^3$, 1000 components" in learned
-    silver, ball = below("silver steps"), below("heavy ball")
-    assert f"lower than both biased schemes in {silver} of {len(found)} cases, the heavy ball in {ball}." in learned
-    assert f"is below both biased schemes in {below('rounded ball')} cases" in learned
+    silver, exact = below("silver steps"), below("heavy ball")
+    assert f"lower than both biased schemes in {silver} of {len(found)} cases, the heavy ball in {exact}." in learned
     near = "geometric from 1.5"
     assert f"({ratio(near, '1000')} against {ratio(near, '1000', 'rounded ball')} at condition $10^3$)" in learned
     flat = ratio("uniform from 0", "1000", digits=1), ratio("uniform from 0", "1000", "SR", 1)
     assert f"ends at {flat[0]} times exact descent at condition $10^3$, and SR at {flat[1]} times" in learned
     ends = [cell for cell in found if not all(inside for kind in cell.values() for inside in kind["inside"])]
-    assert f"In {len(ends)} cases of {len(found)} some method's best stepsize is the last" in learned
+    assert f"In {len(ends)} cases of {len(found)} some method's best stepsize is at an end of its grid, 13" in learned
+    assert sum(not all(cell["rounded ball"]["inside"]) for cell in found) == 13
     far = [mean(cases[f"{kind} from 16"]["1000"]["signed"]) for kind in ("geometric", "uniform", "two clusters")]
     assert max(far) < 1 and mean(cases["rotated"]["1000"]["signed"]) > 1
     assert f"{ratio(first, '1000')} times at condition 10³, for a quadratic with 1000 components after 150" in readme()
@@ -436,7 +438,7 @@ def test_what_is_said_of_one_random_bit_and_of_where_rn_stops_is_so():
         return np.isfinite(law.hitting_time([law.state(1024.0), law.state(1280.0)])[law.state(3584.0)])
 
     short = [2.0**-k for k in range(4, 11)]
-    assert all(arrives(0.26, t) for t in short) and not arrives(0.24, 2.0**-10)
+    assert all(arrives(0.25, t) for t in short) and not arrives(0.249, 2.0**-10)
     assert arrives(0.2, 0.046875) and not arrives(0.2, 1 / 64)
     (caption,) = [text for text in cells("exact_law") if text.startswith("**Figure 2.**")]
     assert "with $\\varepsilon=0.2$ it is at this one, and at $t=\\frac1{64}$ it is not" in caption
@@ -591,7 +593,7 @@ def test_the_lessons_of_the_exact_law_have_the_numbers_of_its_records():
     assert "From 8 bits on nothing changes by more than 3%" in said
     for values in (*time.values(), *floor.values()):
         assert np.all(np.abs(values[at[8] :] / values[-1] - 1) < 0.03)
-    assert "One bit is enough to arrive at every stepsize iff $\\varepsilon>\\frac14$" in said
+    assert "One bit is enough to arrive at every stepsize iff $\\varepsilon\\ge\\frac14$" in said
     assert {name for name, values in time.items() if np.isfinite(values[0])} == {
         f"signed_SR_eps({e})" for e in (0.2, 0.4)
     }
