@@ -19,8 +19,9 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
 _ONE = range(1)
-_LIMITS = {"seed": (0, 2**64 - 1), "bits": (1, 32), "draws": (0, 2**64 - 1)}
 MOST_ELEMENTS = 2**34  # of a replicate
+_LIMITS = {"seed": (0, 2**64 - 1), "bits": (1, 32), "start": (0, MOST_ELEMENTS), "draws": (0, 2**64 - 1)}
+THRESHOLDS = ("nearest", "floor")
 
 
 def philox4x32(counter: tuple[Array, Array, Array, Array], key: tuple[int, int]) -> tuple[Array, Array, Array, Array]:
@@ -63,10 +64,16 @@ class Philox:
         and a replicate has the same words whichever others are there. Without it, an array is replicate 0 as a whole.
     bits : int
         How many bits of each word a rounding takes, from the top: 1 to 32.
+    threshold : {"nearest", "floor"}
+        Which multiple of 2^−bits a probability becomes: the nearest, of two the even one, or the one below, as where
+        random bits are added below the last kept one and the rest is cut off.
+    start : int
+        The number of the first element of an array within a replicate: rounding x[a:b] with a start of a is that slice
+        of rounding x. It serves contiguous parts, such as rows of a matrix, and not its columns.
 
     Attributes
     ----------
-    seed, bits : int
+    seed, bits, threshold, start
     replicates : range or None
     draws : int
         How many draws have been taken; it may be set, to go on where another stream stopped, as the others may be.
@@ -77,21 +84,32 @@ class Philox:
         If a parameter is not of these.
     """
 
-    def __init__(self, seed: int, replicates: int | range | None = None, bits: int = 32) -> None:
+    def __init__(
+        self,
+        seed: int,
+        replicates: int | range | None = None,
+        bits: int = 32,
+        *,
+        threshold: str = "nearest",
+        start: int = 0,
+    ) -> None:
         self.replicates: range | None = replicates  # type: ignore[assignment]
-        self.seed, self.bits, self.draws = seed, bits, 0
+        self.seed, self.bits, self.threshold, self.start, self.draws = seed, bits, threshold, start, 0
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "replicates":
             value = None if value is None else _replicate_range(value)
+        elif name == "threshold":
+            checks.choice(name, value, THRESHOLDS)
         elif name in _LIMITS:
             value = checks.integer(name, value, *_LIMITS[name])
         else:
-            raise AttributeError(f"a Philox has no {name}; must be one of replicates, {', '.join(_LIMITS)}")
+            raise AttributeError(f"a Philox has no {name}; must be one of replicates, {', '.join(_LIMITS)}, threshold")
         self.__dict__[name] = value
 
     def __repr__(self) -> str:
-        return f"Philox({self.seed}, replicates={self.replicates}, bits={self.bits}, draws={self.draws})"
+        names = ("replicates", "bits", "threshold", "start", "draws")
+        return f"Philox({self.seed}, {', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def take(self) -> int:
         """Return the number of the next draw, which is then taken."""
@@ -112,8 +130,10 @@ class Philox:
             raise ValueError(
                 f"x has shape {shape}; its first axis must be the {len(self.replicates)} replicates of rng"
             )
-        if math.prod(shape[self.replicates is not None :]) > MOST_ELEMENTS:
-            raise ValueError(f"x has shape {shape}; a replicate must have at most 2^34 elements, as there are words")
+        if self.start + math.prod(shape[self.replicates is not None :]) > MOST_ELEMENTS:
+            raise ValueError(
+                f"x has shape {shape}, from element {self.start} on; a replicate must have at most 2^34 elements"
+            )
 
     def words(self, x: Array) -> Array:
         """Take a draw and return the random words of its elements.
@@ -143,13 +163,14 @@ class Philox:
         xp = array_namespace(x)
         word = _uint64(xp, x)
         size = math.prod(x.shape) // max(len(numbers), 1)
-        block = xp.arange(-(-size // 4), dtype=xp.uint64, device=device(x))[None, :]
+        first, ahead = divmod(self.start, 4)
+        block = xp.arange(first, first - (-(ahead + size) // 4), dtype=xp.uint64, device=device(x))[None, :]
         replicate = xp.asarray(list(numbers), dtype=xp.uint64, device=device(x))[:, None]
         zero = xp.zeros_like(block)
         counter = (block & word(_MASK), zero + word(draw & _MASK), zero + word(draw >> 32), replicate)
         words = philox4x32(counter, (self.seed & _MASK, self.seed >> 32))
         interleaved = xp.stack(xp.broadcast_arrays(*words), axis=-1)
-        return xp.reshape(xp.reshape(interleaved, (len(numbers), -1))[:, :size], x.shape)
+        return xp.reshape(xp.reshape(interleaved, (len(numbers), -1))[:, ahead : ahead + size], x.shape)
 
     def uniform(self, shape: tuple[int, ...]) -> np.ndarray:
         """Take a draw and return (word + ½)/2^32 for each element, between 0 and 1, as a NumPy array of float64.

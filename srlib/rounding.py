@@ -141,7 +141,15 @@ def _round_narrow(x: Array, fmt: Any, scheme: Any, rng: Any, v: Any, out: Any) -
     return out
 
 
-def outcomes(y: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> list[tuple[Array, Array]]:
+def outcomes(
+    y: Array,
+    fmt: Format | str,
+    scheme: Scheme | str,
+    v: Array | None = None,
+    *,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> list[tuple[Array, Array]]:
     """Return what rounding can make of `y`: its lower and its upper neighbour, each with its probability.
 
     Parameters
@@ -149,6 +157,8 @@ def outcomes(y: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None 
     y : array of float64, finite
     fmt, scheme, v
         As for `round_to`.
+    bits, threshold
+        As for `prob_up`.
 
     Returns
     -------
@@ -156,7 +166,7 @@ def outcomes(y: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None 
         A value of the format is its own neighbour, with probability 1.
     """
     scheme = Scheme.parse(scheme)
-    up, *beside = up_and_neighbours(y, Format.parse(fmt), scheme, v)
+    up, *beside = up_and_neighbours(y, Format.parse(fmt), scheme, v, bits, threshold)
     # What a directed scheme makes of a neighbour beyond the largest value may be finite.
     lower, upper = (round_to(value, fmt, "RN" if scheme.stochastic else scheme) for value in beside)
     return [(lower, 1 - up), (upper, up)]

@@ -12,6 +12,7 @@ from array_api_compat import array_namespace
 
 from srlib import checks
 from srlib.formats import Format, carrier
+from srlib.philox import THRESHOLDS
 from srlib.typing import Array, ArrayLike
 
 DIRECTED = ("RZ", "RU", "RD")
@@ -142,17 +143,51 @@ class Scheme:
                 return xp.clip(theta - _sign(xp, x, x) * _sign(xp, v, x) * self.eps, 0.0, 1.0)
 
 
+def realised(away: Array, bits: int | None, threshold: str = "nearest") -> Array:
+    """Return the multiple of 2^−bits that a probability of moving away from zero becomes; itself for bits of None."""
+    checks.choice("threshold", threshold, THRESHOLDS)
+    if bits is None:
+        return away
+    xp, scale = array_namespace(away), 2.0 ** checks.integer("bits", bits, 1, 32)
+    whole = {"nearest": xp.round, "floor": xp.floor}[threshold]
+    return whole(away * scale) / scale
+
+
 def _sign(xp: Any, x: Array, like: Array) -> Array:
     """Return −1, 0 or 1 in the dtype of `like`; 0 for NaN."""
     return xp.astype(x > 0, like.dtype) - xp.astype(x < 0, like.dtype)
 
 
 @overload
-def prob_up(x: float | Sequence[Any], fmt: Format | str, scheme: Scheme | str, v: Any = None) -> Any: ...
+def prob_up(
+    x: float | Sequence[Any],
+    fmt: Format | str,
+    scheme: Scheme | str,
+    v: Any = None,
+    *,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> Any: ...
 @overload
-def prob_up(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike: ...
+def prob_up(
+    x: ArrayLike,
+    fmt: Format | str,
+    scheme: Scheme | str,
+    v: Array | None = None,
+    *,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> ArrayLike: ...
 @np.errstate(all="ignore")
-def prob_up(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> Array:
+def prob_up(
+    x: Array,
+    fmt: Format | str,
+    scheme: Scheme | str,
+    v: Array | None = None,
+    *,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> Array:
     """Return P(up), the probability that x becomes the value of the format above it (SPEC, Schemes).
 
     Parameters
@@ -162,6 +197,8 @@ def prob_up(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None =
     scheme : Scheme or str
     v : like `x`, of the same shape
         Direction of a signed scheme; others ignore it.
+    bits, threshold
+        Those of a `Philox`: then it is the probability that those random bits realise.
 
     Returns
     -------
@@ -173,13 +210,20 @@ def prob_up(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None =
         If `x` or `v` is of another type, `v` is missing or of another shape, there is no such format or scheme, or the
         dtype cannot hold the format.
     """
-    return _up(*_prepare(x, fmt, scheme, v))
+    return _up(*_prepare(x, fmt, scheme, v, bits, threshold))
 
 
 @np.errstate(all="ignore")
-def up_and_neighbours(x: Array, fmt: Format, scheme: Scheme | str, v: Array | None = None) -> tuple[Array, ...]:
+def up_and_neighbours(
+    x: Array,
+    fmt: Format,
+    scheme: Scheme | str,
+    v: Array | None = None,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> tuple[Array, ...]:
     """Return `prob_up` of an array, and its neighbours in the format from below and from above."""
-    found = _prepare(x, fmt, scheme, v)
+    found = _prepare(x, fmt, scheme, v, bits, threshold)
     return _up(*found), *fmt.beside(*found[:2])
 
 
@@ -189,35 +233,83 @@ def _up(x: Array, located: tuple[Array, Array, Array], away: Array, xp: Any) -> 
 
 
 @overload
-def mean_error(x: float | Sequence[Any], fmt: Format | str, scheme: Scheme | str, v: Any = None) -> Any: ...
+def mean_error(
+    x: float | Sequence[Any],
+    fmt: Format | str,
+    scheme: Scheme | str,
+    v: Any = None,
+    *,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> Any: ...
 @overload
-def mean_error(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike: ...
+def mean_error(
+    x: ArrayLike,
+    fmt: Format | str,
+    scheme: Scheme | str,
+    v: Array | None = None,
+    *,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> ArrayLike: ...
 @np.errstate(all="ignore")
-def mean_error(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> Array:
+def mean_error(
+    x: Array,
+    fmt: Format | str,
+    scheme: Scheme | str,
+    v: Array | None = None,
+    *,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> Array:
     """Return E[fl(x)] − x = gap·(P(up) − θ), as if the exponent were unbounded above (SPEC D1).
 
     Parameters, result and errors as for `prob_up`, in the unit of `x`.
     """
-    y, (_, gap, theta), away, xp = _prepare(x, fmt, scheme, v)
+    y, (_, gap, theta), away, xp = _prepare(x, fmt, scheme, v, bits, threshold)
     return _finish(xp, y, _sign(xp, y, y) * gap * (away - theta))
 
 
 @overload
-def variance(x: float | Sequence[Any], fmt: Format | str, scheme: Scheme | str, v: Any = None) -> Any: ...
+def variance(
+    x: float | Sequence[Any],
+    fmt: Format | str,
+    scheme: Scheme | str,
+    v: Any = None,
+    *,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> Any: ...
 @overload
-def variance(x: ArrayLike, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> ArrayLike: ...
+def variance(
+    x: ArrayLike,
+    fmt: Format | str,
+    scheme: Scheme | str,
+    v: Array | None = None,
+    *,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> ArrayLike: ...
 @np.errstate(all="ignore")
-def variance(x: Array, fmt: Format | str, scheme: Scheme | str, v: Array | None = None) -> Array:
+def variance(
+    x: Array,
+    fmt: Format | str,
+    scheme: Scheme | str,
+    v: Array | None = None,
+    *,
+    bits: int | None = None,
+    threshold: str = "nearest",
+) -> Array:
     """Return the variance of fl(x), gap²·P(up)·(1 − P(up)), as if the exponent were unbounded above (SPEC D1).
 
     Parameters, result and errors as for `prob_up`, in the unit of `x` squared.
     """
-    y, (_, gap, _), away, xp = _prepare(x, fmt, scheme, v)
+    y, (_, gap, _), away, xp = _prepare(x, fmt, scheme, v, bits, threshold)
     return _finish(xp, y, gap * (gap * (away * (1 - away))))
 
 
 def _prepare(
-    x: Array, fmt: Format | str, scheme: Scheme | str, v: Array
+    x: Array, fmt: Format | str, scheme: Scheme | str, v: Array, bits: int | None, threshold: str
 ) -> tuple[Array, tuple[Array, Array, Array], Array, Any]:
     """Return x as an array, where it lies, the probability of moving away from zero, and the namespace of x.
 
@@ -227,7 +319,8 @@ def _prepare(
     fmt.check_carrier(carrier(y))
     v = direction(scheme, v, y)
     located = fmt.locate(y)
-    return y, located, scheme.prob_away(y, located, v), array_namespace(y)
+    away = realised(scheme.prob_away(y, located, v), bits, threshold)
+    return y, located, away, array_namespace(y)
 
 
 def direction(scheme: Scheme, v: Array, x: Array) -> Array:

@@ -128,6 +128,9 @@ def test_uniform_numbers_lie_strictly_between_0_and_1():
         ({"seed": 1.5}, TypeError, "seed is 1.5; must be an integer"),
         ({"seed": True}, TypeError, "seed is True; must be an integer"),
         ({"bits": 0}, ValueError, "bits is 0; must be from 1 to 32"),
+        ({"threshold": "ceil"}, ValueError, "threshold is 'ceil'; must be one of nearest, floor"),
+        ({"start": -1}, ValueError, "start is -1; must be from 0 to 17179869184"),
+        ({"start": 0.5}, TypeError, "start is 0.5; must be an integer"),
         ({"bits": 33}, ValueError, "bits is 33; must be from 1 to 32"),
         ({"replicates": 0}, ValueError, "replicates is 0; must be from 1"),
         (
@@ -156,7 +159,12 @@ def test_bad_parameters_are_refused(arguments, error, message):
         ("bits", 40, ValueError, "bits is 40; must be from 1 to 32"),
         ("seed", 2**64, ValueError, "seed is 18446744073709551616; must be from 0"),
         ("replicates", 0, ValueError, "replicates is 0; must be from 1"),
-        ("draw", 3, AttributeError, "a Philox has no draw; must be one of replicates, seed, bits, draws"),
+        (
+            "draw",
+            3,
+            AttributeError,
+            "a Philox has no draw; must be one of replicates, seed, bits, start, draws, threshold",
+        ),
     ],
 )
 def test_what_is_set_later_is_checked_too(name, value, error, message):

@@ -1,3 +1,5 @@
+import itertools
+import math
 import tracemalloc
 from fractions import Fraction
 
@@ -66,6 +68,60 @@ def test_every_binary16_value_rounds_as_the_rationals_say(fmt, scheme):
     assert_same_bits(expected[some], np.array(one_by_one, dtype=np.float32))
 
 
+FEW = [dict(zip(("bits", "threshold", "start"), parts, strict=True))
+       for parts in itertools.product((1, 2, 5, 24, 32), ("nearest", "floor"), (0, 3, 4, 2**32 + 1))]  # fmt: skip
+
+
+@pytest.mark.parametrize("few", FEW, ids=str)
+@pytest.mark.parametrize("scheme", ["SR", "SR_eps(0.2)", "signed_SR_eps(0.3)"])
+@each_dtype
+def test_with_few_bits_and_a_start_the_kernel_is_the_specification_and_exact_rationals(few, scheme, dtype):
+    """P(away) is evaluated in the carrier, and its multiple of 2^−bits is that of rationals."""
+    rng = np.random.default_rng(40)
+    x = (rng.standard_normal((3, 501)) * np.exp2(rng.integers(-8, 8, (3, 501)))).astype(dtype)
+    v, replicates = directions(x), range(4, 10, 2)
+    found = round_to(x, "binary8", scheme, Philox(5, replicates, **few), v=v)
+    fmt, parsed = Format.parse("binary8"), Scheme.parse(scheme)
+    assert_same_bits(found, reference.round_array(x, fmt, parsed, Philox(5, replicates, **few), v))
+    words = Philox(5, replicates, start=few["start"]).words(x) >> np.uint64(32 - few["bits"])
+    located = fmt.locate(x)
+    away = parsed.prob_away(x, located, v if parsed.signed else None)
+    whole = {"nearest": round, "floor": math.floor}[few["threshold"]]
+    limits = np.array([whole(Fraction(float(p)) * 2 ** few["bits"]) for p in away.ravel()]).reshape(x.shape)
+    moved = np.abs(found) > np.abs(round_to(x, "binary8", "RZ"))
+    np.testing.assert_array_equal(moved, (words.astype(np.int64) < limits) & (located[2] != 0))
+
+
+@pytest.mark.parametrize("threshold", ["nearest", "floor"])
+@pytest.mark.parametrize("start", [1, 4, 1000])
+def test_a_shard_has_the_bits_that_it_has_in_the_whole(threshold, start):
+    x = np.random.default_rng(41).standard_normal((4, 5000))
+    for scheme in ("SR", "signed_SR_eps(0.2)"):
+        whole = round_to(x, "binary8", scheme, Philox(9, 4, bits=9, threshold=threshold), v=-x)
+        part = np.ascontiguousarray(x[:, start : start + 2003])
+        found = round_to(part, "binary8", scheme, Philox(9, 4, bits=9, threshold=threshold, start=start), v=-part)
+        assert_same_bits(found, whole[:, start : start + 2003])
+    with pytest.raises(ValueError, match=r"x has shape \(8,\), from element 17179869180 on; a replicate must have"):
+        round_to(np.ones(8), "binary8", "SR", Philox(1, start=2**34 - 4))
+
+
+@pytest.mark.parametrize(
+    ("bits", "theta", "nearest", "floored"), [(1, 0.75, 1.0, 0.5), (2, 0.375, 0.5, 0.25), (3, 0.1875, 0.25, 0.125)]
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_tells_the_thresholds_apart(bits, theta, nearest, floored, sign):
+    """P(away) from zero, also below it: at 1 + θ/4 in binary8, whose gap there is ¼."""
+    x = sign * (1 + theta / 4)
+    for threshold, away in (("nearest", nearest), ("floor", floored)):
+        up = prob_up(x, "binary8", "SR", bits=bits, threshold=threshold)
+        assert (up if sign > 0 else 1 - up) == away
+        assert mean_error(x, "binary8", "SR", bits=bits, threshold=threshold) == sign * (away - theta) / 4
+        assert variance(x, "binary8", "SR", bits=bits, threshold=threshold) == away * (1 - away) / 16
+        several = round_to(np.full(4096, x), "binary8", "SR", Philox(1, bits=bits, threshold=threshold))
+        assert abs(np.mean(np.abs(several) > abs(x)) - away) < 5 * math.sqrt(away * (1 - away) / 4096) + 1e-12
+    assert prob_up(x, "binary8", "SR") == (theta if sign > 0 else 1 - theta)
+
+
 @pytest.mark.parametrize(("name", "theirs"), oracle.GFLOAT.items())
 @each_dtype
 def test_gfloat_rounds_alike_to_nearest_and_by_few_random_bits(name, theirs, dtype):
@@ -76,8 +132,10 @@ def test_gfloat_rounds_alike_to_nearest_and_by_few_random_bits(name, theirs, dty
     for bits in (2, 4, 8, 16):
         words = Philox(22).words(x) >> np.uint64(32 - bits)
         theirs_up = {"srbits": 2**bits - 1 - words.astype(np.int64), "srnumbits": bits}
-        expected = gfloat.round_ndarray(theirs, x, gfloat.RoundMode.Stochastic, **theirs_up)
-        assert_same_bits(round_to(x, name, "SR", Philox(22, bits=bits)), expected.astype(dtype))
+        for threshold, mode in (("nearest", "Stochastic"), ("floor", "StochasticFastest")):
+            expected = gfloat.round_ndarray(theirs, x, gfloat.RoundMode[mode], **theirs_up)
+            rounded = round_to(x, name, "SR", Philox(22, bits=bits, threshold=threshold))
+            assert_same_bits(rounded, expected.astype(dtype))
 
 
 MPFR = {"RN": gmpy2.RoundToNearest, "RZ": gmpy2.RoundToZero, "RU": gmpy2.RoundUp, "RD": gmpy2.RoundDown}

@@ -17,7 +17,7 @@ from srlib.descent.rates import Rates, check_hypotheses
 from srlib.descent.steps import like_points
 from srlib.formats import Format
 from srlib.rounding import outcomes, round_to
-from srlib.schemes import Scheme, up_and_neighbours
+from srlib.schemes import Scheme, realised, up_and_neighbours
 from srlib.typing import Array
 
 
@@ -255,6 +255,7 @@ def exact_law(
     multiply: Scheme | str = "SR",
     update: Scheme | str | Callable[[Array, Array], Array] = "SR",
     bits: int = 32,
+    threshold: str = "nearest",
 ) -> ExactLaw:
     """Return the law of x⁺ = fl₃(x − fl₂(t·fl₁(f′(x)))) on all values of a format, from the closed forms (SPEC D6).
 
@@ -268,6 +269,8 @@ def exact_law(
     bits : int
         How many random bits each rounding has, 1 to 32: probabilities are rounded to multiples of 2^−bits, as those
         that `Philox` realises.
+    threshold : {"nearest", "floor"}
+        To which multiple, as for `Philox`.
 
     Raises
     ------
@@ -282,11 +285,11 @@ def exact_law(
     array([2.  , 1.85, 1.7 , 1.55])
     """
     fmt, stepsize = Format.parse(fmt), checks.positive("stepsize", stepsize)
-    scale = 2.0 ** checks.integer("bits", bits, 1, 32)
+    roundings = in_bits(fmt, (gradient, multiply, update), bits, threshold)
     finite = fmt.values()
     with np.errstate(all="ignore"):
         g = numbers_of(objective, "gradient", finite)
-    ends, weights = ways_of_a_step(finite, g, stepsize, in_bits(fmt, (gradient, multiply, update), scale))
+    ends, weights = ways_of_a_step(finite, g, stepsize, roundings)
     return ExactLaw(*_chain(finite, ends, weights), objective, stepsize)
 
 
@@ -344,32 +347,42 @@ def _numbers_at(name: str, function: Callable[[Array], Array], points: Array) ->
     return like_points(name, np.asarray(function(points), dtype=np.float64), points)
 
 
-def in_bits(fmt: Format, schemes: Sequence[Any], scale: float) -> list[Callable[..., list[tuple[Array, Array]]]]:
-    """Return what rounds by each scheme as `outcomes` does, with probabilities that are multiples of 1/scale.
-
-    It does not matter whether those of moving up or away from zero are rounded. What is not finite stays, or becomes
-    what overflow makes of it.
-    """
-    return [partial(_outcomes, fmt, scheme, scale) for scheme in schemes]
+def in_bits(
+    fmt: Format, schemes: Sequence[Any], bits: int, threshold: str
+) -> list[Callable[..., list[tuple[Array, Array]]]]:
+    """Return what rounds by each scheme as `outcomes` does with few bits; what is not finite stays, or overflows."""
+    return [partial(_outcomes, fmt, scheme, bits, threshold) for scheme in schemes]
 
 
 def _outcomes(
-    fmt: Format, scheme: Scheme | str | Callable[..., Array], scale: float, y: Array, v: Array | None = None
+    fmt: Format,
+    scheme: Scheme | str | Callable[..., Array],
+    bits: int,
+    threshold: str,
+    y: Array,
+    v: Array | None = None,
 ) -> list[tuple[Array, Array]]:
     finite = np.isfinite(y)
     between = np.where(finite, y, 0.0)
-    inner = _own_outcomes(between, fmt, scheme, v) if callable(scheme) else outcomes(between, fmt, scheme, v)
+    if callable(scheme):
+        inner = _own_outcomes(between, fmt, scheme, v, bits, threshold)
+    else:
+        inner = outcomes(between, fmt, scheme, v, bits=bits, threshold=threshold)
     beyond = np.where(np.isnan(y), y, np.copysign(fmt.overflow_value, y))
     lower, upper = ((np.where(finite, value, beyond), p) for value, p in inner)
-    up = np.where(finite, np.rint(upper[1] * scale) / scale, 0.0)
+    up = np.where(finite, upper[1], 0.0)
     return [(lower[0], 1.0 - up), (upper[0], up)]
 
 
-def _own_outcomes(y: Array, fmt: Format, scheme: Callable[..., Array], v: Array) -> list[tuple[Array, Array]]:
+def _own_outcomes(
+    y: Array, fmt: Format, scheme: Callable[..., Array], v: Array, bits: int, threshold: str
+) -> list[tuple[Array, Array]]:
     """Return what `outcomes` does, for a function that returns P(up)."""
     theta, *beside = up_and_neighbours(y, fmt, "SR")
     lower, upper = (round_to(value, fmt) for value in beside)
     up = np.where(theta > 0, scheme(theta, np.sign(v)), 0.0)
+    away = realised(np.where(y < 0, 1 - up, up), bits, threshold)
+    up = np.where(theta > 0, np.where(y < 0, 1 - away, away), 0.0)
     return [(lower, 1 - up), (upper, up)]
 
 

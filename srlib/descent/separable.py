@@ -51,6 +51,7 @@ def component_laws(
     multiply: Scheme | str = "SR",
     update: Scheme | str = "SR",
     bits: int = 32,
+    threshold: str = "nearest",
     progress: Callable[..., Any] | None = None,
 ) -> ComponentLaws:
     """Follow the law of each component of gradient descent, from the closed forms and without sampling error.
@@ -66,7 +67,7 @@ def component_laws(
         A Lipschitz constant of each element of the gradient, and x*.
     stepsize, steps, fmt, gradient, multiply, update
         As for `gradient_descent`.
-    bits : int
+    bits, threshold
         As for `exact_law`.
     progress : callable, optional
         Wraps the range of the steps, as tqdm does.
@@ -82,13 +83,12 @@ def component_laws(
         convexity, or a curvature (see `check_hypotheses`).
     """
     fmt, stepsize, steps = Format.parse(fmt), checks.positive("stepsize", stepsize), checks.integer("steps", steps, 1)
-    scale = 2.0 ** checks.integer("bits", bits, 1, 32)
     curvatures, minimiser = (
         checks.float64_array(name, value) for name, value in (("curvatures", curvatures), ("minimiser", minimiser))
     )
     x = round_to(checks.float64_array("x0", x0), fmt)[None, :]
     p, best = np.ones_like(x), problem.terms(minimiser[None, :])[0]
-    roundings = in_bits(fmt, (gradient, multiply, update), scale)
+    roundings = in_bits(fmt, (gradient, multiply, update), bits, threshold)
     gaps, distances, moments = [], [], []
     for step in (progress or iter)(range(steps + 1)):
         gap, away = like_points("terms", problem.terms(x), x) - best, x - minimiser

@@ -117,23 +117,28 @@ def deterministic_block(source, target, grid, directed):
 
 
 @jit
-def stochastic_block(source, v, target, word, grid, biased, bits):
-    """Round away from zero with probability theta, theta + eps, or theta − sign(x)·sign(v)·eps.
+def stochastic_block(source, v, target, word, grid, biased, bits, floored):
+    """Round away from zero: with probability theta; if `biased`, theta + eps, or with v theta − sign(x)·sign(v)·eps.
 
-    That is if it is not `biased`, for a `v` of None, and else.
+    The probability is rounded to a multiple of 2^−bits: to the nearest, or if `floored` to the one below.
     """
-    zero, scale, shift = like(grid.eps, 0.0), like(grid.eps, 2.0**bits), np.uint32(32 - bits)
+    zero, one, scale, shift = like(grid.eps, 0.0), like(grid.eps, 1.0), like(grid.eps, 2.0**bits), np.uint32(32 - bits)
     full, outward = like(grid.eps, 2.0**bits - 0.5), grid.eps * scale
     for i in range(source.size):
         magnitude = absolute(source[i])
         significand, theta, outer, gap = _locate(magnitude, grid)
         if biased is None:  # 0 <= theta < 1, and 0 for a value of the format
-            away = is_below(word[i], shift, theta, scale)
+            if floored is None:
+                away = is_below(word[i], shift, theta, scale)
+            else:
+                away = is_below(word[i], shift, floor(theta * scale), one)
         else:
             leaning = outward
             if v is not None:
                 leaning = times_sign(times_sign(-outward, v[i]), source[i]) if (v[i] < 0) | (v[i] > 0) else zero
             threshold = scaled_sum(theta, scale, leaning)
+            if floored is not None:
+                threshold = floor(threshold)
             away = is_below_clipped(word[i], shift, threshold, full, v)
         target[i] = _finish(source[i], (outer if away else significand) * gap, grid.overflow, grid)
 
@@ -142,10 +147,10 @@ def stochastic_block(source, v, target, word, grid, biased, bits):
 def draw_words(words, start, count, draw, stream):
     """Return the words of elements from `start` on, of one replicate, in `words`, which has room for `SPARE` more.
 
-    Element i is element i mod row of the replicate numbered first + (i // row)·step; see `stream_of`.
+    Element i is element origin + i mod row of the replicate numbered first + (i // row)·step; see `stream_of`.
     """
     row, first, step, seed = stream[0], stream[1], stream[2], stream[3]
-    element, replicate = start % row, np.uint64(first + start // row * step)
+    element, replicate = stream[5] + start % row, np.uint64(first + start // row * step)
     ahead = element & 3
     needed = (ahead + count + SPARE - 1) & -SPARE
     fill_words(words[:needed], np.uint64(element >> 2), np.uint64(draw), replicate, np.uint64(seed))
@@ -163,7 +168,7 @@ def _deterministic(begin, end, x, out, room, numbers, layout, directed):
 
 
 @jit
-def _stochastic(begin, end, x, v, out, room, numbers, layout, biased, draw, stream):
+def _stochastic(begin, end, x, v, out, room, numbers, layout, biased, draw, stream, floored):
     """Round elements begin to end; `room` is BLOCK where `out` is also `x` or `v`, else 0."""
     grid, words = make_grid(numbers, layout), np.empty(BLOCK + SPARE, np.uint32)
     aside = np.empty((2, room), x.dtype)
@@ -174,15 +179,15 @@ def _stochastic(begin, end, x, v, out, room, numbers, layout, biased, draw, stre
         word = draw_words(words, start, count, draw, stream)
         source, target = _part(x, start, count, aside[0]), out[start : start + count]
         if v is None:
-            stochastic_block(source, None, target, word, grid, biased, bits)
+            stochastic_block(source, None, target, word, grid, biased, bits, floored)
         else:
             direction = _part(v, start, count, aside[1])
-            stochastic_block(source, direction, target, word, grid, biased, bits)
+            stochastic_block(source, direction, target, word, grid, biased, bits, floored)
         start += count
 
 
 @jit
-def _step(begin, end, arrays, t, signed, layout, rules, draw2, draw3, stream):
+def _step(begin, end, arrays, t, signed, layout, rules, draw2, draw3, stream, floored):
     """Write fl(x − fl(t·g)) for elements begin to end; `arrays` are x, g and that.
 
     `signed` is None if the outer rounding takes no direction. `rules` are the numbers of the inner and of the outer
@@ -204,7 +209,7 @@ def _step(begin, end, arrays, t, signed, layout, rules, draw2, draw3, stream):
             deterministic_block(source, moved, grid2, directed2)
         else:
             word = draw_words(words, start, count, draw2, stream)
-            stochastic_block(source, None, moved, word, grid2, biased2, bits)
+            stochastic_block(source, None, moved, word, grid2, biased2, bits, floored)
         for i in range(count):
             source[i] = now[i] - moved[i]
         if draw3 is None:
@@ -212,9 +217,9 @@ def _step(begin, end, arrays, t, signed, layout, rules, draw2, draw3, stream):
         else:
             word = draw_words(words, start, count, draw3, stream)
             if signed is None:
-                stochastic_block(source, None, target, word, grid3, biased3, bits)
+                stochastic_block(source, None, target, word, grid3, biased3, bits, floored)
             else:
-                stochastic_block(source, moved, target, word, grid3, biased3, bits)
+                stochastic_block(source, moved, target, word, grid3, biased3, bits, floored)
         start += count
 
 
@@ -241,24 +246,28 @@ def round_step(x, g, stepsize: float, multiply: Rule, update: Rule, signed: bool
         multiply.layout,
         rules,
         *draws,
-        stream_of(flat.size, rng),
+        *stream_of(flat.size, rng),
     )
     in_threads(flat.size, lambda begin, end: _step(begin, end, *arguments))
     return out.reshape(x.shape)
 
 
 def stream_of(size, rng):
-    """Return what the kernels need of a Philox for arrays of a size, as one array of int64, which is cheap to pass.
+    """Return what the kernels need of a Philox for arrays of a size, and whether its threshold is "floor", as a flag.
 
-    That is the size of a replicate, the number of the first, the step to the next, the seed, and the bits of a word.
+    The first is one array of int64, which is cheap to pass: size of a replicate, number of the first, step to the next,
+    seed, bits of a word, number of the first element.
     """
-    return _stream(size, None, 0, 32) if rng is None else _stream(size, rng.replicates, rng.seed, rng.bits)
+    if rng is None:
+        return _stream(size, None, 0, 32, 0, "nearest")
+    return _stream(size, rng.replicates, rng.seed, rng.bits, rng.start, rng.threshold)
 
 
 @lru_cache(maxsize=1024)
-def _stream(size, replicates, seed, bits):
+def _stream(size, replicates, seed, bits, start, threshold):
     count, first, step = (1, 0, 1) if replicates is None else (len(replicates), replicates.start, replicates.step)
-    return np.array([size // count or 1, first, step, _signed(seed), bits], np.int64)
+    found = np.array([size // count or 1, first, step, _signed(seed), bits, start], np.int64)
+    return found, flag(threshold == "floor")
 
 
 def round_array(x, v, out, rule: Rule, rng=None):
@@ -285,7 +294,8 @@ def round_flat(x, v, out, room: int, rule: Rule, rng) -> None:
     numbers, layout, biased, directed, stochastic = rule
     size = x.size
     if stochastic:
-        span, arguments = _stochastic, (x, v, out, room, numbers, layout, biased, rng.take(), stream_of(size, rng))
+        stream = stream_of(size, rng)
+        span, arguments = _stochastic, (x, v, out, room, numbers, layout, biased, rng.take(), *stream)
     else:
         span, arguments = _deterministic, (x, out, room, numbers, layout, directed)
     if size < threads.SMALL:

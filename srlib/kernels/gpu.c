@@ -34,6 +34,8 @@ typedef struct {
     double positive, negative; /* of deterministic schemes: away where theta is above that of the sign of x */
     double eps; /* of the others: away with probability theta + eps, with v theta - sign(x) sign(v) eps */
     long long bits; /* of a word that are used, 0 for schemes without words */
+    long long floored; /* whether the threshold is that below, and not the nearest */
+    long long origin; /* the number of the first element within a replicate */
     long long wide; /* whether groups are aligned and contiguous in all arrays */
     long long dimensions;
     Shape shape, x_strides, v_strides, out_strides; /* strides in bytes */
@@ -85,10 +87,11 @@ FUNCTION int exponent_of(REAL magnitude)
     return (int)(number.bits >> 52) - 1023;
 }
 
-/* Whether the uniform number made of a word is below the threshold nint(2^bits P). */
-FUNCTION int is_below(REAL probability, unsigned word, int bits)
+/* Whether the uniform number made of a word is below the threshold nint(2^bits P), or the floor of that. */
+FUNCTION int is_below(REAL probability, unsigned word, int bits, int floored)
 {
-    REAL scale = power_of_two(bits), threshold = (REAL)rint(probability * scale);
+    REAL scale = power_of_two(bits), exact = probability * scale;
+    REAL threshold = floored ? (REAL)floor(exact) : (REAL)rint(exact);
     return threshold >= scale || (threshold > 0 && (word >> (32 - bits)) < (unsigned)threshold);
 }
 
@@ -108,7 +111,7 @@ FUNCTION REAL round_one(const Task *task, REAL x, REAL v, unsigned word)
     int away, inward = 0; /* inward: always toward zero, so that a finite number stays finite */
     if (task->bits) {
         int sign = task->v ? ((v < 0) - (v > 0)) * (x < 0 ? -1 : 1) : 1;
-        away = is_below(theta + (REAL)sign * (REAL)task->eps, word, (int)task->bits);
+        away = is_below(theta + (REAL)sign * (REAL)task->eps, word, (int)task->bits, (int)task->floored);
     } else {
         REAL threshold = x < 0 ? (REAL)task->negative : (REAL)task->positive, half = significand * (REAL)0.5;
         away = theta > threshold || (theta == threshold && half != (REAL)floor(half));
@@ -129,16 +132,23 @@ FUNCTION long long offset(const Task *task, const long long *strides, long long 
     return bytes;
 }
 
+FUNCTION long long groups_of(const Task *task)
+{
+    return (task->origin % GROUP + task->row + GROUP - 1) / GROUP;
+}
+
 /* Round a group of elements of a replicate: one group of words for it, and one access of 16 bytes where possible. */
 FUNCTION void round_group(const Task *task, long long index)
 {
-    long long groups = (task->row + GROUP - 1) / GROUP, replicate = index / groups, group = index % groups;
-    long long start = replicate * task->row + group * GROUP, left = task->row - group * GROUP;
-    int count = left < GROUP ? (int)left : GROUP, wide = task->wide && count == GROUP;
+    long long groups = groups_of(task), replicate = index / groups, group = index % groups;
+    long long first = group * GROUP - task->origin % GROUP, left = task->row - first;
+    long long start = replicate * task->row + first;
+    int skip = first < 0 ? (int)-first : 0, count = left < GROUP ? (int)left : GROUP;
+    int wide = task->wide && count == GROUP;
     Words words = {{0, 0, 0, 0}};
     Group x, v = {{0, 0, 0, 0}}, out;
     if (task->bits)
-        words = philox((unsigned)group, (unsigned)task->draw, (unsigned)(task->draw >> 32),
+        words = philox((unsigned)(task->origin / GROUP + group), (unsigned)task->draw, (unsigned)(task->draw >> 32),
                        (unsigned)(task->first + replicate * task->step), (unsigned)task->seed,
                        (unsigned)(task->seed >> 32));
     if (wide) {
@@ -151,8 +161,8 @@ FUNCTION void round_group(const Task *task, long long index)
         return;
     }
     UNROLLED for (int i = 0; i < GROUP; i++) {
-        if (i >= count)
-            break;
+        if (i < skip || i >= count)
+            continue;
         REAL value = *(const REAL *)(task->x + offset(task, task->x_strides, start + i));
         REAL direction = task->v ? *(const REAL *)(task->v + offset(task, task->v_strides, start + i)) : (REAL)0;
         *(REAL *)(task->out + offset(task, task->out_strides, start + i)) =
@@ -170,7 +180,7 @@ extern "C" __global__ void round_array(const __grid_constant__ Task task)
 #else
 void round_array(const Task *task)
 {
-    for (long long i = 0; i < task->rows * ((task->row + GROUP - 1) / GROUP); i++)
+    for (long long i = 0; i < task->rows * groups_of(task); i++)
         round_group(task, i);
 }
 #endif

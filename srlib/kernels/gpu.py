@@ -22,7 +22,7 @@ TASK = np.dtype(
     + [(name, "<i8") for name in ("rows", "row", "first", "step")]
     + [(name, "<u8") for name in ("draw", "seed")]
     + [(name, "<f8") for name in NUMBERS]
-    + [(name, "<i8") for name in ("bits", "wide", "dimensions")]
+    + [(name, "<i8") for name in ("bits", "floored", "origin", "wide", "dimensions")]
     + [(name, *_SHAPE) for name in ("shape", "x_strides", "v_strides", "out_strides")]
 )
 
@@ -46,7 +46,10 @@ def make_task(x, v, out, pointers, rule: Rule, rng=None) -> np.ndarray:
     """
     task = np.zeros(1, TASK)
     replicates = rng.numbers() if rule.stochastic else range(1)
-    words = {"bits": rng.bits, "draw": rng.take(), "seed": rng.seed} if rule.stochastic else {}
+    words = {}
+    if rule.stochastic:
+        words = {"bits": rng.bits, "draw": rng.take(), "seed": rng.seed, "origin": rng.start}
+        words["floored"] = rng.threshold == "floor"
     task["x"], task["v"], task["out"] = pointers
     task["rows"], task["row"] = len(replicates), x.size // len(replicates)
     task["first"], task["step"] = replicates.start, replicates.step
@@ -60,7 +63,8 @@ def make_task(x, v, out, pointers, rule: Rule, rng=None) -> np.ndarray:
         task[name][0, : len(shape)] = values
     contiguous = all(array.flags.c_contiguous for array in arrays)
     aligned = all(pointer % 16 == 0 for pointer in pointers)
-    task["wide"] = contiguous and aligned and (len(replicates) == 1 or task["row"][0] % GROUP == 0)
+    even = task["origin"][0] % GROUP == 0 and (len(replicates) == 1 or task["row"][0] % GROUP == 0)
+    task["wide"] = contiguous and aligned and even
     return task
 
 
@@ -87,7 +91,7 @@ def round_array(x, v, out, rule: Rule, rng=None):
     target = cupy.empty(x.shape, x.dtype) if out is None or shifted else out
     pointers = [0 if array is None else array.data.ptr for array in (x, v, target)]
     task = make_task(x, v, target, pointers, rule, rng)
-    groups = int(task["rows"][0]) * -(-int(task["row"][0]) // GROUP)
+    groups = int(task["rows"][0]) * -(-int(task["origin"][0] % GROUP + task["row"][0]) // GROUP)
     if groups:
         processors = cupy.cuda.Device().attributes["MultiProcessorCount"]
         blocks = min(-(-groups // _THREADS), _BLOCKS_A_PROCESSOR * processors)

@@ -70,7 +70,7 @@ def ordered_matmul(a, b):
 
 
 @jit
-def _accumulated(lines, columns, a, b, out, numbers, layout, kinds, draw, stream):
+def _accumulated(lines, columns, a, b, out, numbers, layout, kinds, draw, stream, floored):
     """Accumulate part of the products a[i] @ b[i]: some lines, counted over all i, and columns of the result.
 
     After each term the sums are rounded, by the words of draw after draw; `draw` is None if they need none.
@@ -92,7 +92,7 @@ def _accumulated(lines, columns, a, b, out, numbers, layout, kinds, draw, stream
                 if draw is not None:
                     element = line * across + start
                     word = draw_words(words, element, count, draw + k, stream)
-                    stochastic_block(exact, None, total, word, grid, kinds[0], stream[4])
+                    stochastic_block(exact, None, total, word, grid, kinds[0], stream[4], floored)
                 else:
                     deterministic_block(exact, total, grid, kinds[1])
             out[line // rows, line % rows, start : start + count] = total
@@ -109,7 +109,7 @@ def accumulated_matmul(a, b, rule: Rule, rng):
         Of which a stochastic rule takes a draw each time; the result is the array that it rounds.
     """
     shape, draws = (a.shape[0], a.shape[1], b.shape[2]), a.shape[2]
-    stream = stream_of(math.prod(shape), rng)
+    stream, floored = stream_of(math.prod(shape), rng)
     if b.shape[::2] == (1, 1) and a.size:  # by a vector: the rows of a replicate become columns, rounded together
         rows = np.reshape(a, (-1, stream[0], a.shape[2]))
         a, b = np.broadcast_to(b[:, :, 0], (len(rows), 1, a.shape[2])), np.swapaxes(rows, 1, 2)
@@ -117,7 +117,7 @@ def accumulated_matmul(a, b, rule: Rule, rng):
     out = np.empty((a.shape[0], a.shape[1], b.shape[2]))
     lines, columns = out.shape[0] * out.shape[1], out.shape[2]
     draw = rng.draws if rule.stochastic else None
-    arguments = a, b, out, rule.numbers, rule.layout, (rule.biased, rule.directed), draw, stream
+    arguments = a, b, out, rule.numbers, rule.layout, (rule.biased, rule.directed), draw, stream, floored
     work = 8 * a.size * columns
     if columns > lines:
         in_threads(columns, lambda *part: _accumulated((0, lines), part, *arguments), work, unit=128)

@@ -37,7 +37,8 @@ def round_array(x, fmt: Format, scheme: Scheme, rng: Philox | None, v=None):
 def _moves_away(xp, probability, scheme, rng):
     if not scheme.stochastic:
         return probability == 1
-    threshold = xp.astype(xp.round(probability * 2.0**rng.bits), xp.int64)
+    whole = {"nearest": xp.round, "floor": xp.floor}[rng.threshold]
+    threshold = xp.astype(whole(probability * 2.0**rng.bits), xp.int64)
     word = rng.words(probability)
     uniform = word >> xp.asarray(32 - rng.bits, dtype=word.dtype, device=device(word))
     return xp.astype(uniform, xp.int64) < threshold

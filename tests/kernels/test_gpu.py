@@ -59,18 +59,19 @@ def test_it_is_the_kernel_of_the_cpu_to_the_bit(kernels, fmt, scheme, dtype):
     with np.errstate(invalid="ignore"):
         x = np.concatenate([oracle.every_binary16(dtype), oracle.edges(fmt, dtype), bits.astype(dtype)])
     v = directions(x)
-    for used in (32, 5):
-        expected = round_to(x, fmt, scheme, Philox(2**40 + 3, bits=used), v=v)
-        assert_same_bits(run(kernels, x, fmt, scheme, Philox(2**40 + 3, bits=used), v), expected)
+    for few in ({}, {"bits": 5}, {"bits": 5, "threshold": "floor"}, {"bits": 32, "threshold": "floor", "start": 7}):
+        expected = round_to(x, fmt, scheme, Philox(2**40 + 3, **few), v=v)
+        assert_same_bits(run(kernels, x, fmt, scheme, Philox(2**40 + 3, **few), v), expected)
 
 
 @each_scheme
 @each_dtype
 @pytest.mark.parametrize("row", [1, 4, 7, 1000])
-def test_replicates_have_the_words_of_their_numbers(kernels, scheme, dtype, row):
+@pytest.mark.parametrize("start", [0, 4, 5, 2**32 + 2])
+def test_replicates_have_the_words_of_their_numbers(kernels, scheme, dtype, row, start):
     x = np.random.default_rng(2).standard_normal((5, row)).astype(dtype)
     v, numbers = directions(x), range(2**32 - 10, 2**32, 2)
-    streams = [Philox(7, replicates=numbers) for _ in range(2)]
+    streams = [Philox(7, replicates=numbers, start=start) for _ in range(2)]
     for stream in streams:
         stream.draws = 2**33 + 5
     for _ in range(2):
