@@ -91,7 +91,7 @@ def scheme_style(name: str) -> dict:
     """
     family, eps = parted(name)
     label = _LABELS.get(family, family) + (f", $\\varepsilon={eps}$" if eps else "")
-    colour = _COLOURS.get(re.sub(r" [\d.]+$", "", family), "0.5")
+    colour = _COLOURS.get(re.sub(r" [\d.]+( in .*)?$", "", family), "0.5")
     if eps:
         colour = _shaded(colour, float(eps))
     style = {"color": colour, "linestyle": _DASHES.get(family, "-"), "label": label}

@@ -16,9 +16,9 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def parted(scheme: str) -> tuple[str, str]:
-    """Return the name of a scheme, setup or control without its ε, and that as text; "" where it has none."""
-    name, _, eps = scheme.removesuffix(")").partition("(")
-    return name, eps
+    """Return the name of a scheme, setup or control without its ε, and that as text; "" if it has none."""
+    found = re.fullmatch(r"([^(,]+)\(([\d.e-]+)\)", scheme)
+    return (found[1], found[2]) if found else (scheme, "")
 
 
 def verdict(finding: str, margin: float) -> str:

@@ -89,7 +89,7 @@ def test_bounds_that_are_not_below_exact_arithmetics_are_listed(tmp_path):
         for line in no_help(results_page(with_numbers(tmp_path, "convergence_bound", loose))).splitlines()
         if line.startswith("- E2, bound not below that of exact arithmetic: ")
     ]
-    for kind in ("D5p", "D5", "D5 by components"):
+    for kind in ("D5p", "D5c", "D5 by components"):
         assert f"signed_SR_eps(0.4) at t=1 ({kind})" in line
         assert f"signed_SR_eps(0.1) at t=0.0625 ({kind})" in line
     assert "signed_SR_eps(0.4) at t=0.0625 (D5p)" not in line
