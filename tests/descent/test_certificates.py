@@ -20,7 +20,7 @@ FIGURE = Path(__file__).parents[2] / "figures" / "sharpest_bound.json"
 def test_a_committed_bound_has_a_proof_in_rationals(case):
     tau, rho, theta = KEPT[case]["rates"]
     one = np.ones(40)  # with L = R₀ = 1, G and P are at most 1
-    known = Rates(1.0, 1.0, one, one, one - tau, one - theta, rho + (one - tau) ** 2).knowledge()
+    known = Rates(1.0, 1.0, one, one, one - tau, one - theta, rho + (one - np.array(tau)) ** 2).knowledge()
     proof = Potential(**{name: np.array(values) for name, values in KEPT[case]["weights"].items()})
     assert proved(proof, known, 1.0) == pytest.approx(load_record(FIGURE)["numbers"][case]["D5c"][40], rel=1e-5)
 
