@@ -45,7 +45,7 @@ SAID = {
     "srlib regenerate --dry-run": "01_rounding_schemes",
     "srlib restamp --jobs 2": "01_rounding_schemes  up to date",
     "srlib verify build": "of {jobs} are as they were made",
-    "srlib compare figures build/figures": "explorer_run         identical",
+    "srlib compare figures build/figures": "explorer_run           identical",
 }
 DIFFERENT = {"srlib compare figures build/figures"}  # the second batch has one notebook
 
