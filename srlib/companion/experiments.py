@@ -80,7 +80,8 @@ class Control:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     shape: float | Sequence[float] = 1.0
-    descend: Callable[..., History] = unrounded_descent
+    # A default that were the class's own attribute would be a method, and have a second place on the site.
+    descend: Callable[..., History] = field(default_factory=lambda: unrounded_descent)
     stochastic = False
 
     def run(self, problem: Problem, x0: Array, *, stepsize: float, steps: int, rng=None, progress=None, **options):
