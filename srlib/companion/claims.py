@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from srlib.companion.comparisons import best_stepsize, final_errors, gain_of_bound, of_average, over_images, proposed
+from srlib.companion.comparisons import (
+    best_stepsize,
+    final_errors,
+    gain_of_bound,
+    longest_average,
+    of_average,
+    over_images,
+    proposed,
+)
 from srlib.companion.records import load_stamped
 from srlib.companion.statistics import CONFIDENCE, mean_band
 from srlib.companion.tables import parted
@@ -369,18 +377,17 @@ def _c6(records):
         "comparing the performances of various rounding schemes when optimizing a multinomial logistic regression model"
     )
     sweep = records["stepsizes"]["sweep"] | records["annealing"]["candidates"]
-    return _classifier(
-        records["logistic_regression"], "C6", "logistic_regression", said, said, sweep, ("stepsizes", "annealing")
-    )
+    own = _own_stepsizes(sweep, "stepsizes", "annealing")
+    return _classifier(records["logistic_regression"], "C6", "logistic_regression", said, said, own)
 
 
 def _c7(records):
     said = "and when training a simple neural network with {}8-bit floating-point format"
     both = said.format("an "), said.format("")
-    return _classifier(records["neural_network"], "C7", "neural_network", *both, {}, ())
+    return _classifier(records["neural_network"], "C7", "neural_network", *both, ())
 
 
-def _classifier(curves, name, figure, published, first, sweep, own):
+def _classifier(curves, name, figure, published, first, own):
     schemes = proposed(curves)
     each = _each_of(schemes)
     gains = {scheme: _lower_gain(curves, scheme, "SR", each) for scheme in schemes}
@@ -401,7 +408,7 @@ def _classifier(curves, name, figure, published, first, sweep, own):
             against("binary32"),
             *(against(control) for control in controls if control in curves),
             *_on_the_way(curves, schemes, each, figure),
-            *_own_stepsizes(sweep, *own),
+            *own,
         ),
     )
 
@@ -427,12 +434,12 @@ def _on_the_way(curves, schemes, each, figure):
         figure,
         f"The final loss of {least} is higher than SR's, by {{}} times the latter at most.",
     )
-    counts = [int(key.split()[1]) for key in curves["SR"] if key.endswith(" error")]
-    if counts:
-        means = of_average(curves, max(counts))
+    count = longest_average(curves["SR"])
+    if count:
+        means = of_average(curves, count)
         gains = {scheme: _lower_gain(means, scheme, "SR", each) for scheme in schemes}
         best = max(gains, key=gains.get)
-        yield _ends(f"The mean of the last {max(counts)} iterates of {best}", gains[best], "that of SR", figure)
+        yield _ends(f"The mean of the last {count} iterates of {best}", gains[best], "SR's", figure)
 
 
 def _times(curves, scheme, level):
@@ -442,23 +449,19 @@ def _times(curves, scheme, level):
     return np.where(below.any(axis=1), steps[below.argmax(axis=1)], steps[-1] + 1)
 
 
-def _own_stepsizes(sweep, figure="", of_lowered=""):
+def _own_stepsizes(sweep, figure, of_lowered):
     """Return the tests of each method at its own best stepsize, chosen on held-out images, as are the controls."""
     ends = {name: points[best_stepsize(points)] for name, points in sweep.items()}
     constant, lowered = proposed(ends), [name for name in ends if name.startswith("annealed")]
-    rounded = [name for name in ends if name.startswith("heavy ball") and " in " in name]
-    peers = [
-        ["binary64"],
-        [name for name in ends if name.startswith("heavy ball") and name not in rounded],
-        rounded,
-    ]
-    for schemes, against, where in ((constant, peers, figure), (lowered, peers[:1], of_lowered)):
-        for names in against if schemes else ():
-            if names:
-                peer = min(names, key=lambda name: np.mean(np.asarray(ends[name]["held_out"], dtype=np.float64)))
-                beyond = {scheme: _lower_end(ends[scheme], ends[peer], _each_of(schemes)) for scheme in schemes}
-                best = max(beyond, key=beyond.get)
-                yield _ends(f"Each at its best stepsize, {best}", beyond[best], peer, where)
+    balls = [name for name in ends if name.startswith("heavy ball")]
+    rounded = [name for name in balls if " in " in name]
+    peers = [["binary64"], [name for name in balls if name not in rounded], rounded]
+    for schemes, names, where in (*((constant, names, figure) for names in peers), (lowered, peers[0], of_lowered)):
+        if schemes and names:
+            peer = min(names, key=lambda name: np.mean(np.asarray(ends[name]["held_out"], dtype=np.float64)))
+            beyond = {scheme: _lower_end(ends[scheme], ends[peer], _each_of(schemes)) for scheme in schemes}
+            best = max(beyond, key=beyond.get)
+            yield _ends(f"Each at its best stepsize, {best}", beyond[best], peer, where)
 
 
 def _lower_end(mine, theirs, confidence):

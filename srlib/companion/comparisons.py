@@ -101,6 +101,11 @@ def final_errors(curves: Mapping) -> np.ndarray:
     return 100 * np.asarray(curves["error"], dtype=np.float64)[:, -2:].mean(axis=1)
 
 
+def longest_average(curves: Mapping) -> int:
+    """Return how many of the last iterates the longest mean is of whose errors curves have; 0 if they have none."""
+    return max((int(key.split()[1]) for key in curves if key.endswith(" error")), default=0)
+
+
 def of_average(curves: Mapping[str, Mapping], count: int) -> dict[str, dict]:
     """Return curves whose only errors and losses are those of the means of the last `count` iterates."""
     prefix = f"average {count} "

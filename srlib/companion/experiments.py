@@ -80,7 +80,7 @@ class Control:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     shape: float | Sequence[float] = 1.0
-    # A default that were the class's own attribute would be a method, and have a second place on the site.
+    # As a plain default the function would be a method of the class, and documented twice.
     descend: Callable[..., History] = field(default_factory=lambda: unrounded_descent)
     stochastic = False
 

@@ -12,6 +12,7 @@ from srlib.companion.comparisons import (
     errors_at_best,
     final_errors,
     gain_of_bound,
+    longest_average,
     of_average,
     paired,
     proposed,
@@ -90,13 +91,13 @@ schemes. "Over images" is the half-width of the interval over test images that h
 
 def _of_means(curves):
     """Return the comparison of the means of the last iterates, if they are recorded."""
-    counts = [int(key.split()[1]) for key in curves["SR"] if key.endswith(" error")]
-    if not counts:
+    count = longest_average(curves["SR"])
+    if not count:
         return ""
-    rows = paired(of_average(curves, max(counts)))
+    rows = paired(of_average(curves, count))
     return f"""
 
-The same of the means of the last {max(counts)} iterates:
+The same of the means of the last {count} iterates:
 
 {_ranked(rows, "error − SR's (points)")}"""
 

@@ -129,7 +129,8 @@ class Rates:
             return closed
         if closed.ndim == 1:
             return np.minimum(closed, self._by_potentials(float(radius), horizons))
-        ends, radii = horizons or [len(lost)], np.broadcast_to(radius, closed.shape[1:]).tolist()
+        ends = [len(lost)] if horizons is None else horizons
+        radii = np.broadcast_to(radius, closed.shape[1:]).tolist()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             columns = list(pool.map(lambda i: self._component(i)._by_potentials(radii[i], ends), range(len(radii))))
         return np.minimum(closed, np.stack(columns, axis=1))

@@ -5,7 +5,7 @@ from array_api_compat import array_namespace, device
 
 from srlib.formats import Format
 from srlib.philox import Philox
-from srlib.schemes import Scheme
+from srlib.schemes import Scheme, realised
 
 
 @np.errstate(all="ignore")
@@ -37,8 +37,7 @@ def round_array(x, fmt: Format, scheme: Scheme, rng: Philox | None, v=None):
 def _moves_away(xp, probability, scheme, rng):
     if not scheme.stochastic:
         return probability == 1
-    whole = {"nearest": xp.round, "floor": xp.floor}[rng.threshold]
-    threshold = xp.astype(whole(probability * 2.0**rng.bits), xp.int64)
+    threshold = xp.astype(realised(probability, rng.bits, rng.threshold) * 2.0**rng.bits, xp.int64)
     word = rng.words(probability)
     uniform = word >> xp.asarray(32 - rng.bits, dtype=word.dtype, device=device(word))
     return xp.astype(uniform, xp.int64) < threshold
